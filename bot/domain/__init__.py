@@ -1,0 +1,1 @@
+"""What octocert knows and decides, without any I/O."""

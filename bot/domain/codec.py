@@ -1,0 +1,40 @@
+"""Facts, plans and runs as JSON and back: what the ledger stores and the durable engine journals."""
+
+import json
+from functools import cache
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+T = TypeVar("T")
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def dump(value: object) -> Any:
+    """Return a domain value as plain JSON types."""
+    return _adapter(type(value)).dump_python(value, mode="json")
+
+
+def load(kind: type[T], data: Any) -> T:
+    """Return the domain value that `dump` turned into `data`; ValueError if it is none."""
+    result: T = _adapter(kind).validate_python(data)
+    return result
+
+
+def dumps(value: object) -> str:
+    """Return a domain value as JSON text."""
+    return json.dumps(dump(value), separators=(",", ":"), ensure_ascii=False)
+
+
+def loads(kind: type[T], text: str) -> T:
+    """Return the domain value that `dumps` turned into `text`; ValueError if it is none."""
+    return load(kind, json.loads(text))
+
+
+def canonical(value: Any) -> bytes:
+    """Return plain JSON types as the one text over which digests are made."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()

@@ -1,0 +1,142 @@
+"""Plans: what will be done to which targets, immutable, with a digest that an approval binds to."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from bot.domain.certificate import CertificateDetails
+from bot.domain.facts import TargetFacts
+from bot.domain.thumbprint import Thumbprint
+
+
+class Order(StrEnum):
+    """In which order a Tentacle's certificate is replaced."""
+
+    DEFAULT = "default"
+    """Import while the service runs, then restart."""
+    DOCUMENTED = "documented"
+    """Stop, import, start, as Octopus's older guide has it."""
+
+
+class StepKind(StrEnum):
+    """One idempotent action of a target's rotation."""
+
+    IDLE = "wait until idle"
+    BACKUP = "copy the configuration aside"
+    STOP = "stop the service"
+    IMPORT = "import the certificate"
+    MAKE = "make a new certificate"
+    RESTORE = "put the former certificate back"
+    RESTART = "restart the service"
+    START = "start the service"
+    SERVED = "see the new certificate served"
+    RECORD = "correct the thumbprint in Octopus"
+    HEALTH = "Octopus health check"
+
+
+class Severity(StrEnum):
+    """How much a warning should weigh with an approver."""
+
+    NOTE = "note"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caution:
+    """Something an approver must see before deciding."""
+
+    severity: Severity
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where the new certificate comes from."""
+
+    text: str
+    """`new-certificate` or `pfx:NAME`, as in the command; `backup:RUN` for a roll back of that run."""
+    certificate: CertificateDetails | None = None
+    """Known beforehand for a PFX, None for `new-certificate`."""
+
+    @property
+    def is_made_on_host(self) -> bool:
+        """Whether the host makes the certificate itself, so that the key never travels."""
+        return self.text == "new-certificate"
+
+    @property
+    def pfx(self) -> str | None:
+        """The configured name of the PFX, if that is the source."""
+        return self.text.removeprefix("pfx:") if self.text.startswith("pfx:") else None
+
+    @property
+    def backup(self) -> str | None:
+        """The id of the run that is rolled back, if that is the source."""
+        return self.text.removeprefix("backup:") if self.text.startswith("backup:") else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Who asked for what, where."""
+
+    user: str
+    """Slack user id."""
+    channel: str
+    """Slack channel id where the plan is posted."""
+    thread: str | None
+    """Timestamp of the thread in which it was asked, None for the channel itself."""
+    names: tuple[str, ...]
+    """Targets as typed."""
+    source: str = "new-certificate"
+    order: Order = Order.DEFAULT
+    reason: str = ""
+    accept: tuple[str, ...] = ()
+    """Dangers that the requester acknowledged by name."""
+    user_name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetPlan:
+    """What will be done to one Tentacle."""
+
+    name: str
+    facts: TargetFacts
+    steps: tuple[StepKind, ...]
+    old: Thumbprint
+    new: Thumbprint | None
+    """None where the certificate is made on the host."""
+    cautions: tuple[Caution, ...]
+    away_seconds: int
+    """About how long the Tentacle will be away."""
+    digest: str
+    """64 hex digits over what decides the steps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A target that was asked for and will not be touched."""
+
+    name: str
+    reason: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """An immutable list of waves of targets."""
+
+    request: Request
+    source: Source
+    targets: tuple[TargetPlan, ...]
+    waves: tuple[tuple[str, ...], ...]
+    """Names of targets; one wave ends, health check included, before the next begins."""
+    refused: tuple[Refusal, ...]
+    cautions: tuple[Caution, ...]
+    """About the plan as a whole."""
+    seconds: int
+    """About how long the whole will take."""
+    digest: str
+    made: datetime
+
+    def target(self, name: str) -> TargetPlan:
+        """Return the plan of one target by its name."""
+        return next(t for t in self.targets if t.name == name)

@@ -1,0 +1,176 @@
+"""The planner: facts, request and policy become a plan. Pure; the same input gives the same digest."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from bot.domain import codec, dangers
+from bot.domain.facts import EstateIndex, Health, RecordKind, Style, TargetFacts
+from bot.domain.plan import Order, Plan, Refusal, Request, Source, StepKind, TargetPlan
+
+CANARY_SECONDS = 60
+"""What a wave costs beside its restarts: the Health task and its follow-up, about."""
+AWAY_LISTENING = 20
+"""About how long a listening Tentacle is away: its service stops and starts, the record is corrected."""
+AWAY_POLLING = 120
+"""A polling Tentacle backs off for up to two minutes (Halibut: RetryPolicy) before it comes back."""
+AWAY_DOCUMENTED = 60
+"""Stop first, import, start: the program's start-up times are added."""
+WAVE_SIZE = 10
+"""How many targets one wave has at most, after the first one alone."""
+
+_ACQUIRE = {True: StepKind.MAKE, False: StepKind.IMPORT}
+
+
+def steps_for(style: Style, source: Source, order: Order) -> tuple[StepKind, ...]:
+    """Return the steps of one target in their order (DESIGN: facts/rotation, "A Tentacle's own certificate")."""
+    acquire = StepKind.RESTORE if source.backup else _ACQUIRE[source.is_made_on_host]
+    head = (StepKind.IDLE, StepKind.BACKUP)
+    if order is Order.DOCUMENTED:
+        switch: tuple[StepKind, ...] = (StepKind.STOP, acquire, StepKind.START)
+        tail = (StepKind.SERVED, StepKind.RECORD) if style is Style.LISTENING else (StepKind.RECORD,)
+        return (*head, *switch, *tail, StepKind.HEALTH)
+    if style is Style.LISTENING:
+        return (*head, acquire, StepKind.RESTART, StepKind.SERVED, StepKind.RECORD, StepKind.HEALTH)
+    return (*head, acquire, StepKind.RECORD, StepKind.RESTART, StepKind.HEALTH)
+
+
+def decisive(facts: TargetFacts, request: Request, source: Source) -> dict[str, Any]:
+    """Return what decides the steps of one target: the digest is made over it, a stale plan is explained by it.
+
+    Left out is what always changes without deciding anything: task counts, times, health.
+    """
+    instance = facts.instance
+    return {
+        "endpoint": facts.endpoint,
+        "records": {r.id: {"thumbprint": r.thumbprint, "uri": r.uri, "name": r.name} for r in facts.records},
+        "other records with this thumbprint": sorted(r.id for r in facts.clones),
+        "host": facts.host.address if facts.host else None,
+        "instance": instance.name if instance else None,
+        "configuration file": instance.config if instance else None,
+        "service": instance.service if instance else None,
+        "configured": facts.configured,
+        "served": sorted(facts.served),
+        "trusted servers": sorted(t.text for t in instance.trusted) if instance else [],
+        "source": source.text,
+        "new thumbprint": source.certificate.thumbprint if source.certificate else None,
+        "order": request.order.value,
+    }
+
+
+def digest_of(facts: TargetFacts, request: Request, source: Source) -> str:
+    """Return the digest of one target's plan as 64 hex digits."""
+    return hashlib.sha256(codec.canonical(decisive(facts, request, source))).hexdigest()
+
+
+def changes(before: TargetFacts, after: TargetFacts, request: Request, source: Source) -> list[str]:
+    """Return what differs between two observations of what decides the steps, one sentence each."""
+    old, new = decisive(before, request, source), decisive(after, request, source)
+    return [f"{key}: was {_shown(old[key])}, is now {_shown(new[key])}" for key in old if old[key] != new[key]]
+
+
+def _shown(value: Any) -> str:
+    if value is None or value in ([], {}):
+        return "nothing"
+    if isinstance(value, dict):
+        return ", ".join(f"{v['name']} {v['thumbprint']}" for v in value.values())
+    return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+def make_plan(
+    request: Request,
+    source: Source,
+    facts: Sequence[TargetFacts],
+    index: EstateIndex,
+    refused: Sequence[Refusal],
+    now: datetime,
+) -> Plan:
+    """Make the plan of a request: refuse what is not safe, caution about the rest, order it in waves."""
+    refusals = list(refused)
+    accepted: list[TargetFacts] = []
+    for one in facts:
+        refusal = dangers.refusal(one, request, source, index, alone=len(facts) == 1)
+        if refusal:
+            refusals.append(refusal)
+        else:
+            accepted.append(one)
+    targets = tuple(_target_plan(one, request, source, now) for one in accepted)
+    waves = _waves(targets)
+    seconds = sum(max(t.away_seconds for t in targets if t.name in wave) + CANARY_SECONDS for wave in waves)
+    whole = codec.canonical([[t.name, t.digest] for t in targets] + [list(w) for w in waves])
+    return Plan(
+        request=request,
+        source=source,
+        targets=targets,
+        waves=waves,
+        refused=tuple(refusals),
+        cautions=dangers.plan_cautions(accepted, source, now),
+        seconds=seconds,
+        digest=hashlib.sha256(whole).hexdigest(),
+        made=now,
+    )
+
+
+def _target_plan(facts: TargetFacts, request: Request, source: Source, now: datetime) -> TargetPlan:
+    old = facts.configured
+    assert old is not None, "a target without a configured thumbprint was refused"
+    away = AWAY_LISTENING if facts.style is Style.LISTENING else AWAY_POLLING
+    return TargetPlan(
+        name=facts.name,
+        facts=facts,
+        steps=steps_for(facts.style, source, request.order),
+        old=old,
+        new=source.certificate.thumbprint if source.certificate else None,
+        cautions=dangers.cautions(facts, request, source, now),
+        away_seconds=away if request.order is Order.DEFAULT else max(away, AWAY_DOCUMENTED),
+        digest=digest_of(facts, request, source),
+    )
+
+
+def _waves(targets: Iterable[TargetPlan]) -> tuple[tuple[str, ...], ...]:
+    """Put a canary first when there are more than two, and never all healthy workers of a pool in one wave."""
+    rest = list(targets)
+    waves: list[tuple[str, ...]] = []
+    first = len(rest) > 2
+    while rest:
+        size = 1 if first else WAVE_SIZE
+        first = False
+        wave: list[TargetPlan] = []
+        for one in rest:
+            if len(wave) < size and (not wave or _pools_survive([*wave, one])):
+                wave.append(one)
+        waves.append(tuple(t.name for t in wave))
+        taken = set(waves[-1])
+        rest = [t for t in rest if t.name not in taken]
+    return tuple(waves)
+
+
+def _pools_survive(wave: Sequence[TargetPlan]) -> bool:
+    healthy = {p.name: p.healthy for t in wave for p in t.facts.pools}
+    for t in wave:
+        for record in t.facts.records:
+            if record.kind is RecordKind.WORKER and record.health.is_good:
+                for pool in record.pools:
+                    healthy[pool] = healthy.get(pool, 0) - 1
+    return all(count > 0 for count in healthy.values())
+
+
+def expiry(made: datetime, minutes: int) -> datetime:
+    """Return until when a plan made then may be approved."""
+    return made + timedelta(minutes=minutes)
+
+
+def narrowed(plan: Plan, names: Iterable[str]) -> Plan:
+    """Return the plan for some of its targets only, each with its own digest unchanged: what *Retry* carries out."""
+    kept = set(names)
+    targets = tuple(t for t in plan.targets if t.name in kept)
+    waves = tuple(w for w in (tuple(n for n in wave if n in kept) for wave in plan.waves) if w)
+    return replace(plan, targets=targets, waves=waves, refused=())
+
+
+def baseline(facts: TargetFacts) -> Health:
+    """Return the worst health among a target's records before anything was done."""
+    order = [Health.UNAVAILABLE, Health.UNHEALTHY, Health.UNKNOWN, Health.HAS_WARNINGS, Health.HEALTHY]
+    return min((r.health for r in facts.records), key=order.index, default=Health.UNKNOWN)

@@ -1,0 +1,137 @@
+"""Runs: one plan being carried out, from proposal to its end, and what became of each target."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from bot.domain.facts import Health
+from bot.domain.plan import Plan, StepKind
+from bot.domain.thumbprint import Thumbprint
+
+
+class RunState(StrEnum):
+    """Where a run stands. Only PROPOSED can still be decided; the last four are ends."""
+
+    PROPOSED = "waiting for approval"
+    RUNNING = "running"
+    STOPPING = "stopping at the next safe point"
+    FINISHED = "finished"
+    DENIED = "denied"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will happen any more."""
+        return self in {RunState.FINISHED, RunState.DENIED, RunState.EXPIRED, RunState.CANCELLED}
+
+
+class StepState(StrEnum):
+    """Where one step of one target stands."""
+
+    PENDING = "pending"
+    IN_PROGRESS = "in_progress"
+    COMPLETE = "complete"
+    ERROR = "error"
+
+
+class OutcomeKind(StrEnum):
+    """What became of one target."""
+
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+    """Rotated, consistent, but Octopus says it is not well for a reason that the certificate does not explain."""
+    NOT_PROVEN = "not proven"
+    """Rotated; whether Octopus reaches it could not be found out."""
+    UNDONE = "undone"
+    """Failed, and put back as it was."""
+    FAILED = "failed"
+    """Failed in a state that needs a person."""
+    SKIPPED = "skipped"
+    """Not touched, because it was no longer what had been approved, or was busy, locked or out of reach."""
+    UNTOUCHED = "untouched"
+    """Its turn never came: the run was stopped before."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether the target has a new certificate now."""
+        return self in {OutcomeKind.HEALTHY, OutcomeKind.UNHEALTHY, OutcomeKind.NOT_PROVEN}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one target."""
+
+    target: str
+    kind: OutcomeKind
+    old: Thumbprint
+    new: Thumbprint | None
+    """The thumbprint that is in force now, where it is known: the old one again after an undo."""
+    health: Health | None
+    seconds: float
+    what: str = ""
+    """One sentence: what happened, with the decisive line of remote output if something failed."""
+    undone: str = ""
+    """What was put back, as a sentence; empty where nothing was."""
+    now: str = ""
+    """In which state the target is now, as a sentence."""
+    advice: str = ""
+    """What to do next, as a sentence."""
+    failed_step: StepKind | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepProgress:
+    """One step of one target, for people to watch."""
+
+    step: StepKind
+    state: StepState
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetProgress:
+    """One target of a run, for people to watch."""
+
+    name: str
+    steps: tuple[StepProgress, ...]
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Who decided what about a run, when."""
+
+    user: str
+    user_name: str
+    approved: bool
+    at: datetime
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A snapshot of one run: all that a message needs."""
+
+    id: str
+    """Short, speakable, unique: `r-7k2m9q`."""
+    plan: Plan
+    state: RunState
+    created: datetime
+    expires: datetime
+    """Until when it may be approved, and retried."""
+    nonce: str
+    """Carried by its buttons, so that a forged or foreign click is recognised."""
+    targets: tuple[TargetProgress, ...]
+    decision: Decision | None = None
+    ended: datetime | None = None
+    stopped_by: str | None = None
+    """Slack user id of who cancelled it."""
+    retry_of: str | None = None
+    stage: str = ""
+    """What the run as a whole is doing now, as a phrase: `wave 1 of 2`."""
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """The outcomes so far."""
+        return tuple(t.outcome for t in self.targets if t.outcome)
