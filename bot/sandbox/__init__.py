@@ -1,0 +1,1 @@
+"""A working estate on this machine: Slack, an Octopus Server and Windows hosts, for demo, tests and benchmark."""

@@ -1,0 +1,486 @@
+"""The sandbox's Octopus Server: REST API, tasks, health by real handshakes, and the port for polling Tentacles."""
+
+import copy
+import secrets
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+from bot.domain.facts import RecordKind, ServiceState, Style, Trust
+from bot.domain.thumbprint import Thumbprint
+from bot.sandbox.octopus import documents
+from bot.sandbox.octopus.checks import HealthChecks
+from bot.sandbox.octopus.comms import PORT, Caller, Comms
+from bot.sandbox.octopus.documents import Document, signature_algorithm
+from bot.sandbox.octopus.faults import OctopusFaults
+from bot.sandbox.octopus.health import Prober
+from bot.sandbox.octopus.permissions import ALL, Grant, User, granted
+from bot.sandbox.octopus.portal import portal
+from bot.sandbox.octopus.rate import RateLimit
+from bot.sandbox.octopus.rest import Gate, Traffic
+from bot.sandbox.octopus.rest_machines import Machines
+from bot.sandbox.octopus.rest_server import ServerResources
+from bot.sandbox.octopus.rest_tasks import Tasks
+from bot.sandbox.octopus.store import LogLine, Put, Record, Store
+from bot.sandbox.octopus.tasks import Task, TaskQueue
+from bot.sandbox.octopus.web import WebServer
+from bot.sandbox.pki import Identity, self_signed
+from bot.sandbox.windows.tentacle import TentacleInstance
+from bot.sandbox.world import World
+
+API_PORT = 8065
+SUBJECT = "Octopus Portal"
+"""Common name of the certificate that the Server makes for itself."""
+_CHILD = "Calamari.exe"
+_RESTART_SECONDS = 10.0
+_START_SECONDS = 5.0
+_ARRIVAL_SECONDS = 1.0
+"""How long a new polling Tentacle is waited for, once its process runs."""
+BOT = "octocert"
+"""Name of the service account whose key is `api_key`; it may do everything."""
+
+
+class OctopusServer:
+    """One Octopus Server with one node.
+
+    The truth is looked at and changed by its methods, in the world's own thread; clients use `url` with a key. Its
+    certificate stands in the database and is served, and presented to Tentacles, from the next restart on.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        version: str = "2026.2.1000",
+        rate_limit: int | None = None,
+        tls: bool = False,
+        identity: Identity | None = None,
+    ) -> None:
+        self.world = world
+        self.version = version
+        self.faults = OctopusFaults()
+        self.traffic: list[Traffic] = []
+        """Every request that was answered, in order."""
+        self.address = world.subnet.next()
+        self.comms_address = f"{self.address}:{PORT}"
+        self.rate = RateLimit(world.clock, rate_limit)
+        self._store = Store()
+        self._database_identity = identity or self_signed(SUBJECT)
+        self._prober = self._new_prober()
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="octopus-slow")
+        self.comms = Comms(world.loop, self.address, self._authorize)
+        self.tasks = TaskQueue(world.clock, self.faults, self._store.new_id)
+        self.checks = HealthChecks(
+            self._store, self.tasks, self.comms, self.faults, world.clock, lambda: self._prober, pace=world.pace
+        )
+        self.tasks.handlers["Health"] = self.checks.run
+        files = world.ca.issue_files("octopus", addresses=[self.address]) if tls else None
+        self._web = WebServer(self._application(), self.address, API_PORT, files)
+        self._changing = threading.Lock()
+        self._restarting: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._running = self._closed = False
+        self.add_space("Default")
+        self.api_key = self.add_api_key(BOT)
+
+    # ---- its life
+
+    @property
+    def url(self) -> str:
+        """Base address of portal and API."""
+        return self._web.url
+
+    @property
+    def comms_url(self) -> str:
+        """The address that a polling Tentacle's trust entry names."""
+        return f"https://{self.comms_address}/"
+
+    @property
+    def thumbprint(self) -> Thumbprint:
+        """Thumbprint of the certificate that the node serves and presents."""
+        return self._prober.identity.thumbprint
+
+    @property
+    def identity(self) -> Identity:
+        """The certificate that the node serves and presents, with its key."""
+        return self._prober.identity
+
+    def start(self) -> None:
+        """Start the node: it loads its certificate, listens, answers, and picks up tasks."""
+        with self._changing:
+            if self._running or self._closed:
+                return
+            self._prober = self._new_prober()
+            self.comms.start(self._prober.identity)
+            self.tasks.start()
+            self._web.start()
+            self._running = True
+
+    def stop(self) -> None:
+        """Stop the node: connections are cut and refused, tasks that execute fail."""
+        with self._changing:
+            if not self._running:
+                return
+            self._running = False
+            self._web.stop()
+            self.comms.close()
+            self.tasks.stop()
+
+    def restart(self, seconds: float = 0) -> None:
+        """Stop the node and start it again after so many seconds of real time, without waiting for that."""
+        self.stop()
+        if not seconds:
+            self.start()
+            return
+
+        def come_back() -> None:
+            if not self._stopping.wait(seconds):
+                self.start()
+
+        self._restarting = threading.Thread(target=come_back, name="octopus-restart", daemon=True)
+        self._restarting.start()
+
+    def close(self) -> None:
+        """End everything."""
+        self._stopping.set()
+        if self._restarting is not None:
+            self._restarting.join(_RESTART_SECONDS)
+        self.stop()
+        self._closed = True
+        self._web.stop()
+        self.checks.close()
+        self._threads.shutdown()
+
+    def import_certificate(self, identity: Identity) -> None:
+        """Put another communications certificate into the database; it is in force after a restart."""
+        self._database_identity = identity
+        self.world.record("octopus", "import", identity.thumbprint)
+
+    # ---- what is in it
+
+    def add_space(self, name: str) -> str:
+        """Add a space, or return the id of the one that has this name."""
+        with self._store.lock:
+            try:
+                return self._store.find(self._store.spaces, name)
+            except KeyError:
+                return self._store.add_space(name)
+
+    def space(self, name: str) -> str:
+        """Return the id of a space given by id or name; KeyError if there is none."""
+        return self._store.find(self._store.spaces, name)
+
+    def add_environment(self, space: str, name: str) -> str:
+        """Add an environment to a space, or return the id of the one that has this name."""
+        return self._store.ensure(self._store.environments, self._store.add_environment, self.space(space), name)
+
+    def add_pool(self, space: str, name: str) -> str:
+        """Add a worker pool to a space, or return the id of the one that has this name."""
+        return self._store.ensure(self._store.pools, self._store.add_pool, self.space(space), name)
+
+    def add_policy(self, space: str, name: str, *, may_be_offline: bool) -> str:
+        """Add a machine policy; with `may_be_offline` unavailable machines are skipped by health checks.
+
+        The default policy of every space is such a one: there a Health task succeeds though machines are unavailable.
+        """
+        return self._store.add_policy(self.space(space), name, may_be_offline=may_be_offline)
+
+    def add_api_key(
+        self,
+        user: str,
+        permissions: Iterable[Grant | str] = ALL,
+        *,
+        spaces: Sequence[str] | None = None,
+        environments: Sequence[str] = (),
+    ) -> str:
+        """Add a user with an API key and return the key.
+
+        Permissions given by name hold in these spaces only (names or ids; None: all), those that Octopus can restrict
+        in these environments only (names or ids in these spaces; none: all).
+        """
+        store = self._store
+        within = None if spaces is None else [self.space(s) for s in spaces]
+        limits = [store.find(store.environments, e, s) for e in environments for s in within or [self.space("Default")]]
+        key = "API-" + secrets.token_hex(16).upper()
+        with store.lock:
+            grants = granted(permissions, within, limits)
+            store.users.append(User(id=store.new_id("Users"), username=user, api_key=key, grants=grants))
+        return key
+
+    def add_record(
+        self,
+        name: str,
+        instance: TentacleInstance,
+        *,
+        kind: RecordKind = RecordKind.TARGET,
+        space: str = "Default",
+        environments: Sequence[str] = (),
+        roles: Sequence[str] = (),
+        pools: Sequence[str] = (),
+        **overrides: Any,
+    ) -> str:
+        """Register a Tentacle as deployment target or worker and return the record's id.
+
+        Environments and pools are ids or names; what does not exist is added. If the Tentacle does not trust this
+        Server yet, it is made to, and its running process is replaced, so that it does. `overrides` are members of the
+        document (`MachinePolicyId="…"`) or of its endpoint (`Thumbprint`, `Uri`, `ProxyId`).
+        """
+        was_trusted = self._ensure_trust(instance)
+        endpoint = self._endpoint_of(instance)
+        endpoint |= {k: overrides.pop(k) for k in ("Thumbprint", "Uri", "ProxyId") if k in overrides}
+        worker = kind is RecordKind.WORKER
+        space_id = self.space(space)
+        store = self._store
+        with store.lock:
+            id_ = store.new_id("Workers" if worker else "Machines")
+            document = documents.machine(
+                id_,
+                name,
+                space_id,
+                worker=worker,
+                endpoint=endpoint,
+                policy_id=store.default_policy(space_id),
+                environments=[self.add_environment(space_id, e) for e in environments],
+                roles=roles,
+                pools=[self.add_pool(space_id, p) for p in pools],
+            )
+            store.records[id_] = Record(
+                id=id_, kind=kind, space=space_id, document=document | overrides, instance=instance
+            )
+        if not was_trusted:
+            self._replace_process(instance)
+        return id_
+
+    def add_other(
+        self, name: str, *, style: str = "Ssh", uri: str = "ssh://10.0.0.9:22/", space: str = "Default"
+    ) -> str:
+        """Add a deployment target that is no Tentacle and has no certificate."""
+        space_id, store = self.space(space), self._store
+        with store.lock:
+            id_ = store.new_id("Machines")
+            document = documents.machine(
+                id_,
+                name,
+                space_id,
+                worker=False,
+                endpoint=documents.other_endpoint(style, uri),
+                policy_id=store.default_policy(space_id),
+                environments=[self.add_environment(space_id, "Production")],
+                roles=["other"],
+            )
+            store.records[id_] = Record(id=id_, kind=RecordKind.TARGET, space=space_id, document=document)
+            return id_
+
+    def trust(self, style: Style = Style.LISTENING) -> Trust:
+        """Return the trust entry by which a Tentacle of this style trusts this Server."""
+        if style is Style.POLLING:
+            return Trust(text=self.thumbprint, style=style, address=self.comms_url)
+        return Trust(text=self.thumbprint, style=style)
+
+    # ---- the truth about records
+
+    @property
+    def records(self) -> tuple[str, ...]:
+        """Ids of all records."""
+        with self._store.lock:
+            return tuple(self._store.records)
+
+    def exists(self, record: str) -> bool:
+        """Whether a record (still) exists."""
+        with self._store.lock:
+            return record in self._store.records
+
+    def document(self, record: str) -> Document:
+        """Return a copy of a record's document as it is now; KeyError if there is none."""
+        with self._store.lock:
+            return copy.deepcopy(self._store.records[record].document)
+
+    def edit(self, record: str, **members: Any) -> None:
+        """Change members of a record's document as somebody in the portal would; `Thumbprint` goes to its endpoint."""
+        with self._store.lock:
+            document = self._store.records[record].document
+            if "Thumbprint" in members:
+                document["Endpoint"]["Thumbprint"] = members["Thumbprint"]
+            document |= members
+
+    def corrupt_thumbprint(self, record: str) -> Thumbprint:
+        """Give a record a thumbprint that no certificate has, and return it."""
+        wrong = Thumbprint(secrets.token_hex(20))
+        self.edit(record, Thumbprint=str(wrong))
+        return wrong
+
+    def delete_record(self, record: str) -> None:
+        """Delete a record."""
+        self._store.remove(record)
+
+    def health(self, record: str) -> str:
+        """Return a record's HealthStatus."""
+        return str(self.document(record)["HealthStatus"])
+
+    def last_checked(self, record: str) -> datetime | None:
+        """Return when a record was checked last."""
+        with self._store.lock:
+            return self._store.records[record].last_checked
+
+    def connection_log(self, record: str) -> list[LogLine]:
+        """Return the connection log of a record."""
+        with self._store.lock:
+            return list(self._store.records[record].logs)
+
+    @property
+    def puts(self) -> list[Put]:
+        """Every PUT of a machine that was carried out, in order."""
+        with self._store.lock:
+            return list(self._store.puts)
+
+    # ---- tasks
+
+    def check(self, *records: str) -> dict[str, str]:
+        """Check the health of records (none named: of all) at once, without a task; return HealthStatus by id."""
+        with self._store.lock:
+            chosen = [self._store.records[r] for r in records or self._store.records]
+        self.checks.check_now(chosen)
+        return {r.id: r.health for r in chosen}
+
+    def start_deployment(self, record: str, seconds: float, *, name: str = "Deploy") -> str:
+        """Deploy to a record for so many seconds of the world's clock, and return the task's id.
+
+        The task is queued like any other. Meanwhile the Tentacle has a child process; when its process ends before the
+        deployment does, the deployment fails.
+        """
+        return self._deploy(record, seconds, name, None).id
+
+    def schedule_deployment(self, record: str, at: datetime, seconds: float = 60) -> str:
+        """Queue a deployment to a record for a later time, and return the task's id."""
+        return self._deploy(record, seconds, "Deploy", at).id
+
+    def stop_task_queue(self, space: str, *, stopped: bool = True) -> None:
+        """Stop the task queue of a space, or let it go on: its tasks stay queued meanwhile."""
+        id_ = self.space(space)
+        with self._store.lock:
+            self._store.spaces[id_]["TaskQueueStopped"] = stopped
+        (self.tasks.stopped_spaces.add if stopped else self.tasks.stopped_spaces.discard)(id_)
+        self.tasks.wake()
+
+    def busy(self, record: str) -> list[Task]:
+        """Return the tasks that execute on a record at this moment."""
+        return self.tasks.busy(record)
+
+    def _deploy(self, record_id: str, seconds: float, name: str, at: datetime | None) -> Task:
+        with self._store.lock:
+            record = self._store.records[record_id]
+            environment = next((self._store.environments[e]["Name"] for e in record.environments), "Production")
+        run = self._store.new_id("Deployments" if name == "Deploy" else "RunbookRuns")
+        arguments = {"DeploymentId": run} if name == "Deploy" else {"RunbookRunId": run}
+        return self.tasks.add(
+            name,
+            f"Deploy Web shop release 1.4.{run.rpartition('-')[2]} to {environment}",
+            record.space,
+            arguments,
+            machines=[record.id],
+            environments=record.environments,
+            at=at,
+            seconds=seconds,
+            on_begin=lambda task: self._occupy(record, task),
+        )
+
+    def _occupy(self, record: Record, task: Task) -> None:
+        """Let the Tentacle's process have a child as long as a deployment lasts, and tell when it is killed."""
+        instance = record.instance
+        process = instance.service.process if instance else None
+        if instance is None or process is None:
+            return
+        instance.host.begin_child(process.pid, _CHILD)
+        task.is_alive = lambda: instance.service.process == process
+        task.on_end = lambda _: instance.host.end_child(process.pid, _CHILD)
+
+    # ---- inside
+
+    def _application(self) -> Any:
+        machines = [
+            Machines(
+                kind=kind,
+                store=self._store,
+                faults=self.faults,
+                clock=self.world.clock,
+                prober=lambda: self._prober,
+                put=self._count,
+            )
+            for kind in RecordKind
+        ]
+        server = ServerResources(
+            version=self.version,
+            installation="5a1d0c7e-0000-4000-8000-0c70ce270001",
+            store=self._store,
+            queue=self.tasks,
+            faults=self.faults,
+            clock=self.world.clock,
+            certificate=self._certificate,
+        )
+        tasks = Tasks(store=self._store, queue=self.tasks)
+        bindings = [*server.bindings, *tasks.bindings, *(b for m in machines for b in m.bindings)]
+        gate = Gate(self._store, self.faults, self.rate, self.traffic, self._threads)
+        return gate.application(bindings, portal(self._store, self.tasks))
+
+    def _certificate(self) -> tuple[Thumbprint, str | None]:
+        identity = self._database_identity
+        return identity.thumbprint, signature_algorithm(identity.certificate)
+
+    def _count(self, put: Put) -> None:
+        with self._store.lock:
+            self._store.puts.append(put)
+        self.world.record("octopus", "put", f"{put.record} {put.old} -> {put.new}")
+
+    def _authorize(self, caller: Caller) -> bool:
+        return self.checks.authorize(caller)
+
+    def _new_prober(self) -> Prober:
+        version = tuple(int(p) for p in self.version.split(".")[:2])
+        folder = self.world.root / "octopus"
+        return Prober(self.address, self._database_identity, folder, self._resolve, version)
+
+    def _resolve(self, host: str) -> str:
+        """Return the address of a host of the world given by its name; anything else stays as it is."""
+        found = self.world.hosts.get(host) or self.world.hosts.get(host.lower())
+        return found.address if found else host
+
+    def _endpoint_of(self, instance: TentacleInstance) -> Document:
+        thumbprint = str(instance.configured or "")
+        if instance.style is Style.POLLING:
+            return documents.tentacle_endpoint("TentacleActive", self._subscription(instance) or "", thumbprint)
+        return documents.tentacle_endpoint(
+            "TentaclePassive", f"https://{instance.host.address}:{instance.port}/", thumbprint
+        )
+
+    def _subscription(self, instance: TentacleInstance) -> str | None:
+        """Return the subscription by which an instance polls this Server."""
+        return next((t.subscription for t in instance.trusted if t.address == self.comms_url and t.subscription), None)
+
+    def _ensure_trust(self, instance: TentacleInstance) -> bool:
+        """Make an instance's configuration trust this Server; return whether it did already."""
+        if instance.style is Style.POLLING:
+            known = self._subscription(instance) is not None
+        else:
+            known = any(t.thumbprint == self.thumbprint for t in instance.trusted)
+        if not known:
+            instance.trust(self.trust(instance.style))
+        return known
+
+    def _replace_process(self, instance: TentacleInstance) -> None:
+        """Have a running Tentacle read its configuration anew; a polling one has come by then, if it may."""
+        service = instance.service
+        if service.state is not ServiceState.RUNNING:
+            return
+        with self.world.changed:
+            service.kill()
+            pace, self.world.pace = self.world.pace, 0.0  # to register is nothing to watch: no time passes
+            try:
+                service.start()
+            finally:
+                self.world.pace = pace
+        service.wait_for(ServiceState.RUNNING, _START_SECONDS)
+        if instance.style is Style.POLLING and self._running:
+            wanted = self._subscription(instance) or ""
+            self.world.wait(lambda: self.comms.caller(wanted) is not None, _ARRIVAL_SECONDS)
