@@ -1,7 +1,7 @@
 """The planner: facts, request and policy become a plan. Pure; the same input gives the same digest."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from bot.domain import codec, dangers
 from bot.domain.facts import EstateIndex, Health, RecordKind, Style, TargetFacts
 from bot.domain.plan import Order, Plan, Refusal, Request, Source, StepKind, TargetPlan
+from bot.domain.thumbprint import Thumbprint
 
 CANARY_SECONDS = 60
 """What a wave costs beside its restarts: the Health task and its follow-up, about."""
@@ -86,8 +87,12 @@ def make_plan(
     index: EstateIndex,
     refused: Sequence[Refusal],
     now: datetime,
+    former: Mapping[str, Thumbprint] | None = None,
 ) -> Plan:
-    """Make the plan of a request: refuse what is not safe, caution about the rest, order it in waves."""
+    """Make the plan of a request: refuse what is not safe, caution about the rest, order it in waves.
+
+    `former` gives, for a roll back, the thumbprint that each target had before.
+    """
     refusals = list(refused)
     accepted: list[TargetFacts] = []
     for one in facts:
@@ -96,7 +101,7 @@ def make_plan(
             refusals.append(refusal)
         else:
             accepted.append(one)
-    targets = tuple(_target_plan(one, request, source, now) for one in accepted)
+    targets = tuple(_target_plan(one, request, source, now, (former or {}).get(one.name)) for one in accepted)
     waves = _waves(targets)
     seconds = sum(max(t.away_seconds for t in targets if t.name in wave) + CANARY_SECONDS for wave in waves)
     whole = codec.canonical([[t.name, t.digest] for t in targets] + [list(w) for w in waves])
@@ -113,7 +118,9 @@ def make_plan(
     )
 
 
-def _target_plan(facts: TargetFacts, request: Request, source: Source, now: datetime) -> TargetPlan:
+def _target_plan(
+    facts: TargetFacts, request: Request, source: Source, now: datetime, former: Thumbprint | None
+) -> TargetPlan:
     old = facts.configured
     assert old is not None, "a target without a configured thumbprint was refused"
     away = AWAY_LISTENING if facts.style is Style.LISTENING else AWAY_POLLING
@@ -122,7 +129,7 @@ def _target_plan(facts: TargetFacts, request: Request, source: Source, now: date
         facts=facts,
         steps=steps_for(facts.style, source, request.order),
         old=old,
-        new=source.certificate.thumbprint if source.certificate else None,
+        new=source.certificate.thumbprint if source.certificate else former,
         cautions=dangers.cautions(facts, request, source, now),
         away_seconds=away if request.order is Order.DEFAULT else max(away, AWAY_DOCUMENTED),
         digest=digest_of(facts, request, source),

@@ -1,15 +1,180 @@
-"""The desk: takes commands and clicks from Slack and answers in Slack."""
+"""The desk: takes commands and clicks from Slack, free of Slack's 3 seconds, and answers in Slack."""
 
+import secrets as randomness
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+
+from bot.domain.commands import Command, parse
+from bot.domain.errors import UserError
+from bot.domain import names
+from bot.domain.plan import Order, Request
+from bot.domain.policy import Policy
 from bot.runs.asking import Asker, Click
+from bot.runs.engine import DurableEngine
+from bot.runs.inspector import Inspector
+from bot.runs.proposals import Proposals
+from bot.runs.rotation import Gear
+from bot.slack import messages
+from bot.slack.message import Message
+
+log = structlog.get_logger("octocert.desk")
+
+HANDS = 16
+"""How many commands and clicks are worked on at once; what comes on top waits its turn, acknowledged already."""
+RECENT = 10
+"""How many runs or entries `status` and `history` show."""
 
 __all__ = ["Asker", "Click", "Desk"]
 
 
 class Desk:
-    """Where every command and click arrives; both calls only enqueue and return within milliseconds."""
+    """Where every command and click arrives; `command` and `click` only enqueue and return within milliseconds."""
+
+    def __init__(self, gear: Gear, inspector: Inspector, engine: DurableEngine, policy: Policy) -> None:
+        self._gear = gear
+        self._inspector = inspector
+        self._policy = policy
+        self._proposals = Proposals(gear, inspector, engine, policy)
+        self._workers = ThreadPoolExecutor(HANDS, thread_name_prefix="desk")
+        self._commands: dict[str, Callable[[Command, Asker], None]] = {
+            "help": self._help,
+            "show-thumbprint": self._show_thumbprint,
+            "check-health": self._check_health,
+            "rotate": self._rotate,
+            "plan": self._plan,
+            "status": self._status,
+            "cancel": self._cancel,
+            "history": self._history,
+        }
+
+    def close(self) -> None:
+        """Take nothing more, end what is being worked on."""
+        self._workers.shutdown(wait=True, cancel_futures=True)
 
     def command(self, text: str, asker: Asker) -> None:
         """Take the words after the slash command or the mention."""
+        self._workers.submit(self._guarded, asker, lambda: self._obey(text, asker))
 
     def click(self, click: Click) -> None:
         """Take one press of one of our buttons."""
+        self._workers.submit(self._guarded, click.asker, lambda: self._press(click))
+
+    def _guarded(self, asker: Asker, work: Callable[[], None]) -> None:
+        """Do a piece of work once; whatever goes wrong is said to who asked, and nothing fails silently."""
+        try:
+            if self._gear.ledger.is_new(asker.key):
+                work()
+        except UserError as error:
+            self._whisper(asker, messages.problem(str(error)))
+        except Exception:
+            reference = randomness.token_hex(4)
+            log.exception("unexpected", reference=reference, user=asker.user)
+            self._whisper(asker, messages.unexpected(reference))
+
+    def _whisper(self, asker: Asker, message: Message) -> None:
+        self._gear.announcer.whisper(asker.channel, asker.user, message, asker.thread)
+
+    def _post(self, asker: Asker, message: Message, key: str = "answer") -> None:
+        self._gear.announcer.post(f"{asker.key}:{key}", asker.channel, message, asker.thread)
+
+    def _obey(self, text: str, asker: Asker) -> None:
+        command = parse(text)
+        self._commands[command.name](command, asker)
+
+    def _help(self, command: Command, asker: Asker) -> None:
+        changes = self._policy.refuses_request(asker.user, asker.channel) is None
+        self._whisper(asker, messages.help_text(command.topic, may_change=changes))
+
+    def _show_thumbprint(self, command: Command, asker: Asker) -> None:
+        self._whisper(asker, messages.working(f"Looking at {_listed(command.targets)} from every side…"))
+        index = self._inspector.index()
+        facts = self._inspector.look(names.match(command.targets, index), index, deeply=False)
+        self._post(asker, messages.thumbprints(facts, now=self._gear.clock.now()))
+
+    def _check_health(self, command: Command, asker: Asker) -> None:
+        octopus, deadline = self._gear.octopus, self._gear.deadlines.health_task
+        groups = names.match(command.targets, self._inspector.index())
+        records = [r for g in groups for r in g.records]
+        started = octopus.start_health(records, f"check-{asker.key[-24:]}")
+        self._post(asker, messages.health_started([g.name for g in groups], [t.url for t in started]))
+        results = {task.space_id: octopus.follow(task, deadline=deadline) for task in started}
+        reports = [octopus.health(r, task=results.get(r.space_id)) for r in records]
+        self._post(asker, messages.health_result(reports))
+
+    def _request(self, command: Command, asker: Asker) -> Request:
+        return Request(
+            user=asker.user,
+            user_name=asker.user_name,
+            channel=asker.channel,
+            thread=asker.thread,
+            names=command.targets,
+            source=command.source,
+            order=command.order or Order.DEFAULT,
+            reason=command.reason,
+            accept=command.accept,
+        )
+
+    def _rotate(self, command: Command, asker: Asker) -> None:
+        refusal = self._policy.refuses_request(asker.user, asker.channel)
+        if refusal:
+            raise UserError(refusal)
+        self._whisper(asker, messages.working(f"Looking at {_listed(command.targets)} before planning…"))
+        request = self._request(command, asker)
+        plan = self._proposals.plan(request)
+        if plan.targets:
+            self._proposals.propose(request, plan)
+        else:
+            self._post(asker, messages.refusals(plan))
+
+    def _plan(self, command: Command, asker: Asker) -> None:
+        self._whisper(asker, messages.working(f"Looking at {_listed(command.targets)} before planning…"))
+        self._post(asker, messages.plan_only(self._proposals.plan(self._request(command, asker))))
+
+    def _status(self, command: Command, asker: Asker) -> None:
+        now = self._gear.clock.now()
+        if command.run is None:
+            self._whisper(asker, messages.status(self._gear.ledger.recent(RECENT), now=now))
+            return
+        run = self._gear.ledger.find(command.run)
+        if run is None:
+            raise UserError(f"There is no run {command.run}. `status` lists the recent ones.")
+        self._whisper(asker, messages.status_one(run, now=now))
+
+    def _cancel(self, command: Command, asker: Asker) -> None:
+        run = self._gear.ledger.find(command.run or "")
+        if run is None:
+            raise UserError(f"There is no run {command.run}. `status` lists the recent ones.")
+        refusal = self._proposals.cancel(run, asker)
+        self._whisper(asker, messages.problem(refusal) if refusal else messages.working(f"{run.id} is being stopped."))
+
+    def _history(self, command: Command, asker: Asker) -> None:
+        target = command.targets[0] if command.targets else None
+        entries = self._gear.audit.entries(target=target, limit=RECENT * 2)
+        self._whisper(asker, messages.history(entries))
+
+    def _press(self, click: Click) -> None:
+        asker = click.asker
+        run = self._gear.ledger.find(click.run_id)
+        if run is None or run.nonce != click.nonce:
+            raise UserError("This button belongs to no run that I know; nothing was done. Ask for a new plan.")
+        refusal: str | None
+        match click.action:
+            case "approve" | "deny":
+                refusal = self._proposals.decide(run, asker, approved=click.action == "approve")
+            case "cancel":
+                refusal = self._proposals.cancel(run, asker)
+            case "retry":
+                refusal = self._proposals.retry(run, asker)
+            case "roll_back":
+                refusal = self._proposals.roll_back(run, asker)
+            case _:
+                refusal = "I do not know this button; nothing was done."
+        if refusal:
+            self._whisper(asker, messages.problem(refusal))
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    shown = ", ".join(names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

@@ -1,0 +1,257 @@
+"""Commands: one table, from which the parser and the help are made. Pure; bad input becomes a sentence with the usage."""
+
+import difflib
+import re
+import shlex
+from dataclasses import dataclass, field
+from html import unescape
+
+from bot.domain.errors import UserError
+from bot.domain.plan import Order
+
+LONGEST = 4_000
+"""Characters of a command; Slack's own messages end there too."""
+MOST_TARGETS = 200
+"""Targets of one command."""
+_QUOTES = str.maketrans("“”„‟«»‘’‚‛`", '"' * 6 + "'" * 5)  # noqa: RUF001  # what keyboards and Slack insert
+_INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
+_MENTION = re.compile(r"<[@#!][^>]*>")
+_LINK = re.compile(r"<(?:https?://|mailto:)[^>|]*\|([^>]*)>|<((?:https?://|mailto:)[^>]*)>")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One option of a command."""
+
+    name: str
+    placeholder: str
+    help: str
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandSpec:
+    """One row of the table of commands."""
+
+    name: str
+    arguments: str
+    """As the usage shows them."""
+    summary: str
+    help: str
+    examples: tuple[str, ...]
+    options: tuple[Option, ...] = ()
+    changes: bool = False
+    """Whether it may lead to a change; `help` shows it only to those who may ask for one."""
+    least: int = 0
+    most: int = 0
+    """How many arguments it takes."""
+
+    @property
+    def usage(self) -> str:
+        """The usage as one line."""
+        options = [f"[--{o.name} {o.placeholder}]" + ("…" if o.repeated else "") for o in self.options]
+        return " ".join(t for t in (self.name, self.arguments, *options) if t)
+
+
+_ROTATE_OPTIONS = (
+    Option(
+        name="with",
+        placeholder="SOURCE",
+        help="new-certificate (made on the host, the key never travels; the default) or pfx:NAME from the configuration",
+    ),
+    Option(name="order", placeholder="documented", help="stop, import, start, as Octopus's older guide has it"),
+    Option(name="reason", placeholder="TEXT", help="shown to the approver and kept in the audit log"),
+    Option(
+        name="accept",
+        placeholder="DANGER",
+        help="a danger that a refusal named, such as other-server:8F3A1B2C or last-worker:POOL",
+        repeated=True,
+    ),
+)
+
+COMMANDS: tuple[CommandSpec, ...] = (
+    CommandSpec(
+        name="help",
+        arguments="[COMMAND]",
+        summary="what I can do, or how one command works",
+        help="Shows the commands that you may use.",
+        examples=("help rotate",),
+        most=1,
+    ),
+    CommandSpec(
+        name="show-thumbprint",
+        arguments="TARGET…",
+        summary="the three witnesses of a target: configured, served, recorded",
+        help="Looks at each target on its host, by a TLS handshake and in Octopus, and says whether all agree.",
+        examples=("show-thumbprint web-01", 'show-thumbprint "Web Server 1" web-02'),
+        least=1,
+        most=MOST_TARGETS,
+    ),
+    CommandSpec(
+        name="check-health",
+        arguments="TARGET…",
+        summary="has Octopus check its connection to a target",
+        help="Starts an Octopus Health task, follows it and posts what it found, with the error lines.",
+        examples=("check-health web-01 web-02",),
+        least=1,
+        most=MOST_TARGETS,
+    ),
+    CommandSpec(
+        name="rotate",
+        arguments="TARGET…",
+        summary="replaces certificates: a plan, an approval by someone else, then the work",
+        help="Looks at the targets, posts a plan with buttons, and carries it out once someone else approves it.",
+        examples=(
+            "rotate web-01",
+            'rotate web-01 web-02 --reason "yearly rotation"',
+            "rotate web-01 --with pfx:web",
+        ),
+        options=_ROTATE_OPTIONS,
+        changes=True,
+        least=1,
+        most=MOST_TARGETS,
+    ),
+    CommandSpec(
+        name="plan",
+        arguments="TARGET…",
+        summary="what rotate would do, with nothing to approve",
+        help="Looks at the targets and shows the plan that rotate would propose.",
+        examples=("plan web-01 --with pfx:web",),
+        options=_ROTATE_OPTIONS,
+        least=1,
+        most=MOST_TARGETS,
+    ),
+    CommandSpec(
+        name="status",
+        arguments="[RUN]",
+        summary="running and recent runs",
+        help="Lists the recent runs, or shows where one of them stands.",
+        examples=("status", "status r-7k2m9q4x"),
+        most=1,
+    ),
+    CommandSpec(
+        name="cancel",
+        arguments="RUN",
+        summary="takes a plan back, or stops a run at its next safe point",
+        help="Targets that are being worked on are finished; those whose turn has not come are left as they are.",
+        examples=("cancel r-7k2m9q4x",),
+        changes=True,
+        least=1,
+        most=1,
+    ),
+    CommandSpec(
+        name="history",
+        arguments="[TARGET]",
+        summary="who did what when",
+        help="Shows the newest entries of the audit log, of one target where it is named.",
+        examples=("history web-01",),
+        most=1,
+    ),
+)
+"""All commands. The parser, `help`, the page of the sandbox and the documentation are made from this."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What somebody asked for, understood."""
+
+    name: str
+    arguments: tuple[str, ...] = ()
+    source: str = "new-certificate"
+    order: Order = Order.DEFAULT
+    reason: str = ""
+    accept: tuple[str, ...] = field(default=())
+
+
+def spec(name: str) -> CommandSpec:
+    """Return the row of a command; hyphens and case do not matter. UserError with the nearest one if there is none."""
+    folded = _folded(name)
+    found = next((c for c in COMMANDS if _folded(c.name) == folded), None)
+    if found:
+        return found
+    near = difflib.get_close_matches(folded, [_folded(c.name) for c in COMMANDS], 1, 0.5)
+    meant = next((c.name for c in COMMANDS if near and _folded(c.name) == near[0]), None)
+    hint = f"Did you mean `{meant}`?" if meant else "`help` lists what I can do."
+    raise UserError(f"I do not know the command “{_short(name)}”. {hint}")
+
+
+def _folded(name: str) -> str:
+    return name.casefold().replace("-", "").replace("_", "")
+
+
+def parse(text: str) -> Command:
+    """Understand the words after the slash command or the mention; nothing at all means `help`.
+
+    Curly quotes, long dashes, non-breaking spaces, Slack's mentions and links are what keyboards and Slack make of
+    plain text; they are taken back. UserError, with the usage, for everything that cannot be understood.
+    """
+    if len(text) > LONGEST:
+        raise UserError(
+            f"That is too long for a command: {len(text)} characters, {LONGEST} at most. Name fewer targets."
+        )
+    words = _words(text)
+    if not words:
+        return Command(name="help")
+    row = spec(words[0])
+    arguments, options = _sorted(row, words[1:])
+    if not row.least <= len(arguments) <= row.most:
+        lacking = "needs something more" if len(arguments) < row.least else f"takes {row.most} at most"
+        raise UserError(f"`{row.name}` {lacking}. Usage: `{row.usage}`")
+    order = options.get("order", [Order.DEFAULT.value])[-1].casefold()
+    if order not in {o.value for o in Order}:
+        raise UserError(f"There is no order “{_short(order)}”; there is `--order documented`. Usage: `{row.usage}`")
+    source = options.get("with", ["new-certificate"])[-1]
+    if source != "new-certificate" and not (source.startswith("pfx:") and len(source) > 4):
+        raise UserError(f"“{_short(source)}” is no source of certificates: use new-certificate or pfx:NAME.")
+    return Command(
+        name=row.name,
+        arguments=tuple(arguments),
+        source=source,
+        order=Order(order),
+        reason=" ".join(options.get("reason", [])),
+        accept=tuple(options.get("accept", [])),
+    )
+
+
+def _words(text: str) -> list[str]:
+    plain = unescape(_LINK.sub(lambda m: m.group(1) or m.group(2) or "", _MENTION.sub(" ", text)))
+    plain = _INVISIBLE.sub("", plain).translate(_QUOTES).replace("\u2014", "--").replace("\u2013", "--")
+    try:
+        lexer = shlex.shlex(plain, posix=True, punctuation_chars=False)
+        lexer.whitespace_split = True
+        lexer.commenters = ""
+        lexer.escape = ""
+        return [w for w in (word.strip() for word in lexer) if w]
+    except ValueError:
+        raise UserError(
+            "There is a quote without its other half in that. Write names with spaces in double quotes."
+        ) from None
+
+
+def _sorted(row: CommandSpec, words: list[str]) -> tuple[list[str], dict[str, list[str]]]:
+    known = {o.name: o for o in row.options}
+    arguments: list[str] = []
+    options: dict[str, list[str]] = {}
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("--"):
+            arguments.append(word)
+            continue
+        name, given, value = word[2:].partition("=")
+        name = name.casefold()
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f" Did you mean --{near[0]}?" if near else ""
+            raise UserError(f"`{row.name}` has no option --{_short(name)}.{hint} Usage: `{row.usage}`")
+        if not given:
+            value = next(rest, "")
+        if not value:
+            raise UserError(f"--{name} needs a value: {known[name].help}. Usage: `{row.usage}`")
+        if name in options and not known[name].repeated:
+            raise UserError(f"--{name} stands there twice. Usage: `{row.usage}`")
+        options.setdefault(name, []).append(value)
+    return arguments, options
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else text[:40] + "…"

@@ -1,0 +1,284 @@
+"""The carrier: carries out one approved run, wave by wave. Its methods are workflows; what they call are steps."""
+
+from typing import Any
+
+import structlog
+
+from bot.audit import Entry
+from bot.domain import dangers
+from bot.domain.errors import UserError
+from bot.domain.facts import Health
+from bot.domain.names import targets as groups_of
+from bot.domain.plan import StepKind
+from bot.domain.planner import changes, digest_of
+from bot.domain.run import Outcome, OutcomeKind, RunState, StepState
+from bot.domain.thumbprint import Thumbprint
+from bot.runs.engine import DurableEngine
+from bot.runs.inspector import Inspector
+from bot.runs.legs import LegKind
+from bot.runs.proof import UNDO, Proof
+from bot.runs.rotation import Gear, Rotation
+from bot.runs.undo import Undo, step_of
+
+log = structlog.get_logger("octocert.runs")
+
+step = DurableEngine.step
+
+
+class RunCarrier:
+    """Carries out runs on the durable engine. Expected failures are outcomes, not exceptions."""
+
+    def __init__(self, gear: Gear, inspector: Inspector) -> None:
+        self._gear = gear
+        self._inspector = inspector
+        self._rotation = Rotation(gear)
+        self._undo = Undo(gear, self._rotation)
+        self._proof = Proof(gear, self._rotation)
+
+    # Workflows. They only read what is immutable (the plan) and what steps returned, so a replay takes the same way.
+
+    def carry_out(self, run_id: str) -> None:
+        """Inspect again, then do wave after wave; a wave without any success ends the run."""
+        waves = self._gear.ledger.run(run_id).plan.waves
+        fresh = set(step("recheck", self._recheck, run_id))
+        for number, wave in enumerate(waves):
+            names = [n for n in wave if n in fresh]
+            if not names:
+                continue
+            if not step("begin_wave", self._begin_wave, run_id, number):
+                break
+            results = DurableEngine.replace_all(run_id, names)
+            ready = [n for n in names if results[n]["ready"]]
+            if ready:
+                checked = step("look", self._proof.look, run_id, ready)
+                verdicts = step("prove", self._proof.prove, run_id, number, ready, checked)
+                lost = [(n, verdicts[n]["what"]) for n in ready if verdicts[n]["verdict"] == UNDO]
+                if lost:
+                    DurableEngine.put_back_all(run_id, lost)
+                step("conclude", self._conclude, run_id, verdicts, {n: results[n]["new"] for n in ready})
+            if not step("end_wave", self._end_wave, run_id, number, names):
+                break
+        step("finish", self._finish, run_id)
+
+    def replace(self, run_id: str, target: str) -> dict[str, Any]:
+        """Replace one target's certificate, up to its health check; a failure is undone here."""
+        if not step("begin_target", self._begin_target, run_id, target):
+            return {"ready": False}
+        idle = step("wait_until_idle", self._rotation.wait_until_idle, run_id, target)
+        if not idle["ok"]:
+            step("skip", self._skip, run_id, target, idle["what"])
+            return {"ready": False}
+        new: str | None = None
+        old = self._gear.ledger.run(run_id).plan.target(target).old
+        for number, leg in enumerate(self._rotation.legs(run_id, target)):
+            if leg.kind is LegKind.VISIT:
+                result = step("visit", self._rotation.visit, run_id, target, number, new)
+                new = result.get("new") or new
+            elif leg.kind is LegKind.SERVED:
+                result = step("served", self._rotation.served, run_id, target, new)
+            else:
+                result = step("record", self._rotation.record, run_id, target, str(old), new)
+            if not result["ok"]:
+                step("undo", self._undo_target, run_id, target, result["step"], result["what"], new)
+                return {"ready": False}
+        return {"ready": True, "new": new}
+
+    def put_back(self, run_id: str, target: str, why: str) -> None:
+        """Undo a target that Octopus cannot reach any more."""
+        step("undo", self._undo_target, run_id, target, StepKind.HEALTH.value, why, None)
+
+    # Steps. Each may be repeated after a crash.
+
+    def _recheck(self, run_id: str) -> list[str]:
+        """Look at every target again; those that are no longer what was approved are skipped and listed."""
+        gear = self._gear
+        run = gear.ledger.run(run_id)
+        gear.ledger.stage(run_id, "looking at every target again")
+        gear.announcer.root(run_id)
+        plan = run.plan
+        try:
+            index = self._inspector.index()
+            by_id = {r.id: g for g in groups_of(index) for r in g.records}
+            groups, found = [], {}
+            for target in plan.targets:
+                group = next((by_id[r.id] for r in target.facts.records if r.id in by_id), None)
+                if group is not None and group not in groups:
+                    groups.append(group)
+                if group is not None:
+                    found[target.name] = group.name
+            facts = {f.name: f for f in self._inspector.look(groups, index)}
+        except UserError as error:
+            for target in plan.targets:
+                self._skip(run_id, target.name, f"the estate could not be looked at again: {error}")
+            return []
+        fresh = []
+        for target in plan.targets:
+            now = facts.get(found.get(target.name, ""))
+            if now is None:
+                self._stale(run_id, target.name, ["its records are no longer in Octopus"])
+            elif digest_of(now, plan.request, plan.source) != target.digest:
+                different = changes(target.facts, now, plan.request, plan.source)
+                self._stale(run_id, target.name, different or ["what decides its steps"])
+            elif refusal := dangers.refusal(now, plan.request, plan.source, index, alone=len(plan.targets) == 1):
+                self._skip(run_id, target.name, refusal.reason)
+            else:
+                fresh.append(target.name)
+        return fresh
+
+    def _stale(self, run_id: str, name: str, different: list[str]) -> None:
+        self._gear.announcer.stale(run_id, name, different)
+        self._end(
+            run_id,
+            name,
+            OutcomeKind.SKIPPED,
+            what="It has changed since it was approved: " + "; ".join(different),
+            now="It was not touched.",
+            advice="Ask for a new plan.",
+        )
+
+    def _skip(self, run_id: str, name: str, what: str) -> None:
+        self._end(run_id, name, OutcomeKind.SKIPPED, what=what, now="It was not touched.", advice="Ask again later.")
+
+    def _begin_wave(self, run_id: str, number: int) -> bool:
+        run = self._gear.ledger.run(run_id)
+        if run.stopped_by:
+            return False
+        total = len(run.plan.waves)
+        self._gear.ledger.stage(run_id, f"wave {number + 1} of {total}" if total > 1 else "")
+        self._gear.announcer.root(run_id)
+        return True
+
+    def _begin_target(self, run_id: str, name: str) -> bool:
+        """Take the host's lock, if the run was not stopped; this is the last point at which nothing was done."""
+        gear = self._gear
+        run = gear.ledger.run(run_id)
+        if run.stopped_by:
+            return False
+        host = run.plan.target(name).facts.host
+        assert host is not None
+        holder = gear.ledger.lock_host(host.address, run_id)
+        if holder != run_id:
+            self._skip(run_id, name, f"the run {holder} is working on its host {host.address}")
+            return False
+        return True
+
+    def _undo_target(self, run_id: str, name: str, failed: str, what: str, new: str | None) -> None:
+        gear = self._gear
+        target = gear.ledger.run(run_id).plan.target(name)
+        aftermath = self._undo.put_back(run_id, name, new)
+        self._end(
+            run_id,
+            name,
+            aftermath.kind,
+            in_force=aftermath.in_force,
+            what=what,
+            undone=aftermath.undone,
+            now=aftermath.now,
+            advice=aftermath.advice,
+            failed=step_of(failed),
+        )
+        log.warning("target undone", run=run_id, target=target.name, step=failed, outcome=aftermath.kind.value)
+
+    def _conclude(self, run_id: str, verdicts: dict[str, dict[str, Any]], new: dict[str, str]) -> None:
+        for name, verdict in verdicts.items():
+            if verdict["verdict"] == UNDO:
+                continue
+            kind = OutcomeKind(verdict["verdict"])
+            advice = {
+                OutcomeKind.HEALTHY: "",
+                OutcomeKind.UNHEALTHY: "The certificate is in place; look at what Octopus reports.",
+                OutcomeKind.NOT_PROVEN: f"Run check-health {name} when Octopus has room for its task.",
+            }[kind]
+            self._end(
+                run_id,
+                name,
+                kind,
+                in_force=Thumbprint(new[name]),
+                health=Health(verdict["health"]) if verdict["health"] else None,
+                what=verdict["what"],
+                advice=advice,
+            )
+
+    def _end_wave(self, run_id: str, number: int, names: list[str]) -> bool:
+        """Give the hosts back; return whether the run may go on."""
+        gear = self._gear
+        run = gear.ledger.run(run_id)
+        hosts = {t.facts.host.address for t in run.plan.targets if t.name in names and t.facts.host}
+        gear.ledger.release_hosts(run_id, hosts)
+        outcomes = {o.target: o for o in run.outcomes}
+        good = [n for n in names if n in outcomes and outcomes[n].kind.changed]
+        last = number + 1 == len(run.plan.waves)
+        if not good and not last and not run.stopped_by:
+            gear.ledger.stage(run_id, f"ended by itself: nothing in wave {number + 1} succeeded")
+            return False
+        return True
+
+    def _finish(self, run_id: str) -> None:
+        """Say of every target without an outcome that its turn never came, and end the run."""
+        gear = self._gear
+        run = gear.ledger.run(run_id)
+        have = {o.target for o in run.outcomes}
+        for target in run.plan.targets:
+            if target.name not in have:
+                why = (
+                    f"The run was stopped by <@{run.stopped_by}>."
+                    if run.stopped_by
+                    else "The run ended before its turn."
+                )
+                self._end(run_id, target.name, OutcomeKind.UNTOUCHED, what=why, now="It was not touched.")
+        gear.ledger.release_hosts(run_id)
+        gear.ledger.move(run_id, of=(RunState.RUNNING, RunState.STOPPING), to=RunState.FINISHED)
+        run = gear.ledger.run(run_id)
+        counts = ", ".join(f"{sum(o.kind is k for o in run.outcomes)} {k.value}" for k in OutcomeKind)
+        gear.audit.append(f"{run_id}:finished", Entry(kind="finished", run=run_id, digest=run.plan.digest, what=counts))
+        gear.announcer.finished(run_id)
+
+    def _end(
+        self,
+        run_id: str,
+        name: str,
+        kind: OutcomeKind,
+        *,
+        what: str,
+        in_force: Thumbprint | None = None,
+        health: Health | None = None,
+        undone: str = "",
+        now: str = "",
+        advice: str = "",
+        failed: StepKind | None = None,
+    ) -> None:
+        """Store, audit and announce what became of a target; a repeat changes nothing."""
+        gear = self._gear
+        target = gear.ledger.run(run_id).plan.target(name)
+        untouched = kind in {OutcomeKind.SKIPPED, OutcomeKind.UNTOUCHED}
+        seconds = 0.0 if untouched else (gear.clock.now() - gear.ledger.began(run_id, name)).total_seconds()
+        outcome = Outcome(
+            target=name,
+            kind=kind,
+            old=target.old,
+            new=target.old if untouched else in_force,
+            health=health,
+            seconds=seconds,
+            what=what,
+            undone=undone,
+            now=now,
+            advice=advice,
+            failed_step=failed,
+        )
+        # The audit entry comes before the message that announces it; both are keyed, so a repeated step adds nothing.
+        gear.audit.append(
+            f"{run_id}:{name}:outcome",
+            Entry(
+                kind="outcome",
+                run=run_id,
+                target=name,
+                digest=target.digest,
+                old=target.old,
+                new=outcome.new or "",
+                what=" ".join(t for t in (kind.value + ".", what, undone, now) if t),
+            ),
+        )
+        gear.ledger.outcome(run_id, outcome)
+        if failed and failed is not StepKind.HEALTH:
+            gear.ledger.step(run_id, name, failed, StepState.ERROR, what)
+        gear.announcer.outcome(run_id, name)

@@ -1,0 +1,109 @@
+"""Opening the database: SQLite embedded in one bot, or Postgres shared by several."""
+
+import fcntl
+import os
+import sqlite3
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from bot.domain.errors import UserError
+from bot.runs import migrations
+from bot.secrets import Secret
+
+LOCK_WAIT_MILLISECONDS = 30_000
+"""How long one writer of SQLite waits for another."""
+
+
+class Database:
+    """One open database. On SQLite it is ours alone: a second bot on the same file is refused."""
+
+    def __init__(self, url: str, *, password: Secret | None = None) -> None:
+        self.url = sa.make_url(url)
+        if password:
+            self.url = self.url.set(password=password.reveal())
+        self._lock: int | None = None
+        if self.is_sqlite:
+            path = Path(self.url.database or "")
+            if not self.url.database or str(path) == ":memory:":
+                raise UserError('The database must be a file: write url = "sqlite:////path/octocert.sqlite".')
+            self._lock = _claim(path)
+            self.engine = _sqlite_engine(path)
+        else:
+            self.engine = _postgres_engine(self.url)
+        try:
+            migrations.upgrade(self.engine)
+        except sa.exc.OperationalError as error:
+            self.close()
+            reason = str(error.orig).splitlines()[0] if error.orig else "no answer"
+            raise UserError(f"The database at {self.url.render_as_string()} cannot be opened: {reason}") from None
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether it is the embedded kind."""
+        return self.url.get_backend_name() == "sqlite"
+
+    def close(self) -> None:
+        """Close all connections and let others have the file."""
+        self.engine.dispose()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _claim(path: Path) -> int:
+    """Take the file lock beside the database: two processes on one file would run each other's work (measured)."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise UserError(f"The database folder {path.parent} cannot be used: {error.strerror}.") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise UserError(
+            f"Another bot already uses {path}. Stop it first, or give both a Postgres database: "
+            "a SQLite file serves one bot only."
+        ) from None
+    return handle
+
+
+def _sqlite_engine(path: Path) -> sa.Engine:
+    """Return an engine as the durable engine needs it: WAL, immediate transactions, nothing lost at a power cut."""
+    if not path.exists():
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    path.chmod(0o600)
+    engine = sa.create_engine(f"sqlite:///{path}", pool_size=20, max_overflow=10, pool_timeout=30)
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: object) -> None:
+        connection.isolation_level = "IMMEDIATE"
+        pragmas = (f"busy_timeout={LOCK_WAIT_MILLISECONDS}", "foreign_keys=ON", "journal_mode=WAL", "synchronous=FULL")
+        for pragma in pragmas:
+            connection.execute("PRAGMA " + pragma)
+        if sqlite3.sqlite_version_info < (3, 42):
+            # dbos stamps with unixepoch('subsec') on Python 3.12+, which SQLite has only since 3.42
+            connection.create_function("unixepoch", -1, _unixepoch)
+
+    return engine
+
+
+def _unixepoch(*arguments: object) -> float | int:
+    return time.time() if arguments and arguments[-1] in {"subsec", "subsecond"} else int(time.time())
+
+
+def _postgres_engine(url: sa.URL) -> sa.Engine:
+    return sa.create_engine(url.set(drivername="postgresql+psycopg"), pool_size=20, max_overflow=10, pool_pre_ping=True)

@@ -1,0 +1,49 @@
+"""The directory: from a record to the host behind it and how that host is reached."""
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from bot.domain.facts import Record, Style
+from bot.settings import Settings
+from bot.windows.transport import Endpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """Where a record's host is and how it is reached."""
+
+    address: str
+    instance: str | None
+    """The instance's name where the configuration gives it; otherwise it is found by what it is."""
+    endpoint: Endpoint
+
+
+class Directory:
+    """Knows hosts by the records that stand for them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def reach(self, record: Record) -> Reach:
+        """Return the host of a record: a [[hosts]] entry's address, else the host of its URI, else its name."""
+        access = self._settings.access_for(record.name)
+        of_uri = urlsplit(record.uri).hostname if record.style is Style.LISTENING else None
+        address = access.address or of_uri or record.name
+        login = access.login
+        return Reach(
+            address=address,
+            instance=access.instance,
+            endpoint=Endpoint(
+                url=f"{access.scheme}://{_bracketed(address)}:{access.port}/wsman",
+                transport=login.transport,
+                username=login.username or "",
+                password=login.password.read if login.password else None,
+                ca_file=login.ca_file,
+                certificate=login.certificate,
+                key=login.key,
+            ),
+        )
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address

@@ -1,0 +1,171 @@
+"""The durable engine: the only module that knows DBOS. Workflows are kept in the database and resumed after a crash.
+
+A step whose result is recorded never runs again; the step in flight at a crash runs again. Steps therefore look first
+whether their work is done, and return expected failures as values: a replayed exception would be another class.
+"""
+
+import json
+import socket
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from dbos import DBOS, DBOSConfig, Serializer, SetWorkflowID
+
+from bot.runs.database import Database
+from bot.secrets import Secret
+
+VERSION = "octocert-1"
+"""A constant: work of another application version would silently be stuck. Changes of a workflow go by DBOS.patch()."""
+POLL_SECONDS = 0.1
+"""How often the queues look for work."""
+DRAIN_SECONDS = 20
+"""How long running workflows may go on when the bot is asked to stop; the rest is resumed at the next start."""
+MAX_RECOVERIES = 50
+"""How often a workflow is resumed after crashes before it is given up."""
+RUNS_AT_ONCE = 50
+"""How many runs may be carried out at the same time."""
+
+T = TypeVar("T")
+
+
+class Carrier(Protocol):
+    """What carries out a run; the engine makes each of its methods a durable step or workflow."""
+
+    def carry_out(self, run_id: str) -> None:
+        """Carry out one approved run; called inside a workflow."""
+        ...
+
+    def replace(self, run_id: str, target: str) -> dict[str, Any]:
+        """Replace the certificate of one target; called inside a workflow of its own."""
+        ...
+
+    def put_back(self, run_id: str, target: str, why: str) -> None:
+        """Undo one target; called inside a workflow of its own."""
+        ...
+
+
+class StrictJson(Serializer):
+    """Journals plain JSON and nothing else: no pickles, no secrets."""
+
+    def name(self) -> str:
+        """Return the name under which values are stored."""
+        return "octocert_json_1"
+
+    def serialize(self, data: Any) -> str:
+        """Return JSON; TypeError for anything that is not plain."""
+        return json.dumps(_plain(data), separators=(",", ":"))
+
+    def deserialize(self, serialized_data: str) -> Any:
+        """Return what was stored; an exception comes back as RecordedError."""
+        value = json.loads(serialized_data)
+        if isinstance(value, dict) and set(value) == {"__error__"}:
+            return RecordedError(value["__error__"])
+        return value
+
+
+class RecordedError(Exception):
+    """An unexpected exception of a step, as it was journaled: its class name, without its text."""
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Secret):
+        raise TypeError("a Secret is never journaled")
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, BaseException):
+        return {"__error__": type(value).__name__}
+    raise TypeError(f"a {type(value).__name__} is never journaled")
+
+
+class _Current:
+    """The carrier of this process; workflows are module functions, because DBOS finds them by name after a crash."""
+
+    carrier: Carrier | None = None
+
+
+def _carrier() -> Carrier:
+    assert _Current.carrier is not None, "the engine is not running"
+    return _Current.carrier
+
+
+@DBOS.workflow(name="carry_out", max_recovery_attempts=MAX_RECOVERIES)
+def _carry_out(run_id: str) -> None:
+    _carrier().carry_out(run_id)
+
+
+@DBOS.workflow(name="replace", max_recovery_attempts=MAX_RECOVERIES)
+def _replace(run_id: str, target: str) -> dict[str, Any]:
+    return _carrier().replace(run_id, target)
+
+
+@DBOS.workflow(name="put_back", max_recovery_attempts=MAX_RECOVERIES)
+def _put_back(run_id: str, target: str, why: str) -> None:
+    _carrier().put_back(run_id, target, why)
+
+
+class DurableEngine:
+    """Starts and resumes the workflows of runs."""
+
+    def __init__(self, database: Database, carrier: Carrier, *, in_flight: int) -> None:
+        self._database = database
+        self._in_flight = in_flight
+        _Current.carrier = carrier
+
+    def launch(self) -> None:
+        """Start working; what a crash interrupted is resumed about a second later."""
+        boot = "embedded" if self._database.is_sqlite else f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+        config: DBOSConfig = {
+            "name": "octocert",
+            "application_version": VERSION,
+            "executor_id": boot,
+            "system_database_engine": self._database.engine,
+            "serializer": StrictJson(),
+            "enable_otlp": False,
+            "log_level": "WARNING",
+            "max_executor_threads": self._in_flight * 2 + RUNS_AT_ONCE,
+            "notification_listener_polling_interval_sec": POLL_SECONDS,
+        }
+        DBOS(config=config)
+        DBOS.launch()
+        for name, width in (("runs", RUNS_AT_ONCE), ("targets", self._in_flight)):
+            DBOS.register_queue(
+                name, worker_concurrency=width, polling_interval_sec=POLL_SECONDS, on_conflict="always_update"
+            )
+
+    def stop(self) -> None:
+        """Stop taking new work, give what runs a while to end, leave the rest resumable."""
+        DBOS.destroy(workflow_completion_timeout_sec=DRAIN_SECONDS)
+
+    def start(self, run_id: str) -> None:
+        """Have an approved run carried out; once, however often this is called."""
+        with SetWorkflowID(run_id):
+            DBOS.enqueue_workflow("runs", _carry_out, run_id)
+
+    @staticmethod
+    def step(name: str, function: Callable[..., T], *arguments: Any) -> T:
+        """Run one durable step inside a workflow; its arguments and result are plain JSON."""
+        return DBOS.run_step({"name": name}, function, *arguments)
+
+    @staticmethod
+    def replace_all(run_id: str, targets: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Replace several certificates, as many at once as the queue allows; called inside `carry_out`."""
+        handles = {}
+        for target in targets:
+            with SetWorkflowID(f"{run_id}:replace:{target}"):
+                handles[target] = DBOS.enqueue_workflow("targets", _replace, run_id, target)
+        return {target: handle.get_result() for target, handle in handles.items()}
+
+    @staticmethod
+    def put_back_all(run_id: str, targets: Sequence[tuple[str, str]]) -> None:
+        """Undo several targets (name and why); called inside `carry_out`."""
+        handles = []
+        for target, why in targets:
+            with SetWorkflowID(f"{run_id}:put_back:{target}"):
+                handles.append(DBOS.enqueue_workflow("targets", _put_back, run_id, target, why))
+        for handle in handles:
+            handle.get_result()

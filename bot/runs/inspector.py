@@ -1,0 +1,213 @@
+"""The inspector: looks at targets from every side, read-only and in parallel, and returns facts."""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
+
+import structlog
+
+from bot.clock import Clock
+from bot.domain.errors import UserError
+from bot.domain.facts import (
+    EstateIndex,
+    HostFacts,
+    Instance,
+    Pool,
+    Record,
+    RecordKind,
+    Sighting,
+    Style,
+    TargetFacts,
+    TaskInfo,
+)
+from bot.domain.names import TargetGroup
+from bot.domain.thumbprint import Thumbprint
+from bot.octopus import Octopus
+from bot.runs.directory import Directory, Reach
+from bot.windows.hands import Hands
+
+log = structlog.get_logger("octocert.inspector")
+
+LOOKAHEAD_MINUTES = 60
+"""How far ahead scheduled deployments are looked for."""
+See = Callable[[str, int], Sighting]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """The clients with which the inspector looks."""
+
+    octopus: Octopus
+    hands: Hands
+    directory: Directory
+    see: See
+    """Looks at the certificate served at an address, from the bot."""
+    clock: Clock
+    inspect_seconds: float
+    """The deadline of one inspect visit."""
+    in_flight: int
+
+
+class Inspector:
+    """Observes targets. Nothing that it does changes anything."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._targets = ThreadPoolExecutor(tools.in_flight, thread_name_prefix="inspect")
+        self._looks = ThreadPoolExecutor(tools.in_flight * 3, thread_name_prefix="look")
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self._targets.shutdown(wait=False, cancel_futures=True)
+        self._looks.shutdown(wait=False, cancel_futures=True)
+
+    def index(self) -> EstateIndex:
+        """Return all records that the key can see."""
+        return self._tools.octopus.index()
+
+    def look(self, groups: Sequence[TargetGroup], index: EstateIndex, *, deeply: bool = True) -> list[TargetFacts]:
+        """Return the facts of these targets; `deeply` also asks Octopus for tasks, permissions and pools."""
+        if not groups:
+            return []
+        octopus = self._tools.octopus
+        server = self._looks.submit(octopus.server_thumbprint)
+        hosts = _Shared(self._looks, self._host)
+        pools: dict[str, tuple[Pool, ...]] = {}
+        missing: tuple[str, ...] = ()
+        if deeply:
+            records = [r for g in groups for r in g.records]
+            missing = octopus.missing_permissions(records)
+            for space in {r.space_id for r in records if r.kind is RecordKind.WORKER}:
+                pools[space] = octopus.pools(space)
+        current = _quietly(server)
+        futures = [self._targets.submit(self._target, g, index, hosts, current, deeply) for g in groups]
+        found = []
+        for future in futures:
+            facts = future.result()
+            names = {p for r in facts.records for p in r.pools}
+            mine = tuple(p for r in facts.records for p in pools.get(r.space_id, ()) if p.name in names)
+            found.append(replace(facts, missing_permissions=missing, pools=tuple(dict.fromkeys(mine))))
+        return found
+
+    def _host(self, reach: Reach) -> HostFacts:
+        return self._tools.hands.inspect(reach.endpoint, loopback=True, deadline=self._tools.inspect_seconds)
+
+    def _target(
+        self, group: TargetGroup, index: EstateIndex, hosts: "_Shared", server: Thumbprint | None, deeply: bool
+    ) -> TargetFacts:
+        tools, first = self._tools, group.records[0]
+        reach = tools.directory.reach(first)
+        hosts.begin(reach)
+        sightings: list[Future[Sighting]] = []
+        if first.style is Style.LISTENING:
+            name, port = _host_and_port(first.uri)
+            sightings.append(self._looks.submit(tools.see, name, port))
+            sightings.append(self._looks.submit(tools.octopus.discover, first))
+        work = []
+        if deeply:
+            work = [self._looks.submit(tools.octopus.running_tasks, r) for r in group.records]
+            work += [self._looks.submit(tools.octopus.scheduled_tasks, r, LOOKAHEAD_MINUTES) for r in group.records]
+        host, host_error = hosts.result(reach)
+        instance, instance_error = find_instance(first, host, reach.instance) if host else (None, None)
+        ids = {r.id for r in group.records}
+        endpoint = endpoint_of(first)
+        return TargetFacts(
+            name=group.name,
+            style=first.style,
+            endpoint=endpoint,
+            records=group.records,
+            host=host,
+            host_error=host_error,
+            instance=instance,
+            instance_error=instance_error,
+            sightings=tuple(f.result() for f in sightings),
+            tasks=tuple(dict.fromkeys(t for f in work for t in _tasks(f))),
+            clones=tuple(
+                r
+                for r in index.records
+                if r.id not in ids and r.thumbprint == first.thumbprint and endpoint_of(r) != endpoint
+            ),
+            server=server,
+            at=tools.clock.now(),
+        )
+
+
+class _Shared:
+    """Inspect visits, one for each host however many targets live there."""
+
+    def __init__(self, pool: ThreadPoolExecutor, visit: Callable[[Reach], HostFacts]) -> None:
+        self._pool = pool
+        self._visit = visit
+        self._futures: dict[str, Future[HostFacts]] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, reach: Reach) -> None:
+        with self._lock:
+            if reach.address not in self._futures:
+                self._futures[reach.address] = self._pool.submit(self._visit, reach)
+
+    def result(self, reach: Reach) -> tuple[HostFacts | None, str | None]:
+        try:
+            return self._futures[reach.address].result(), None
+        except UserError as error:
+            return None, str(error)
+
+
+def _quietly(future: Future[Thumbprint]) -> Thumbprint | None:
+    try:
+        return future.result()
+    except UserError as error:
+        log.warning("the Server's thumbprint could not be read", error=str(error))
+        return None
+
+
+def _tasks(future: Future[tuple[TaskInfo, ...]]) -> tuple[TaskInfo, ...]:
+    return future.result()
+
+
+def endpoint_of(record: Record) -> str:
+    """Return `host:port` of a listening record, the subscription URI of a polling one, in small letters."""
+    if record.style is Style.POLLING:
+        return record.uri.rstrip("/").casefold()
+    name, port = _host_and_port(record.uri)
+    return f"{name}:{port}".casefold()
+
+
+def _host_and_port(uri: str) -> tuple[str, int]:
+    parts = urlsplit(uri)
+    return parts.hostname or "", parts.port or 10933
+
+
+def find_instance(record: Record, host: HostFacts, wanted: str | None) -> tuple[Instance | None, str | None]:
+    """Return the one instance on the host that is this record's Tentacle, or a sentence that shows both sides.
+
+    A polling one is known by its subscription, a listening one by port and thumbprint; never by a name alone.
+    """
+    candidates = [i for i in host.instances if wanted is None or i.name.casefold() == wanted.casefold()]
+    if record.style is Style.POLLING:
+        subscription = record.uri.removeprefix("poll://").rstrip("/").casefold()
+        for one in candidates:
+            for trust in one.trusted:
+                known = (trust.subscription or "").removeprefix("poll://").rstrip("/").casefold()
+                if known and known == subscription:
+                    return one, None
+        return None, (
+            f"no instance on {host.computer} polls with the subscription {record.uri}; found: {_described(host.instances)}"
+        )
+    _, port = _host_and_port(record.uri)
+    for one in candidates:
+        served = one.served.thumbprint if one.served else None
+        if one.style is Style.LISTENING and one.port == port and record.thumbprint in {one.configured, served} - {None}:
+            return one, None
+    return None, (
+        f"Octopus records {record.thumbprint} on port {port}; "
+        f"{host.computer} ({host.address}) has {_described(host.instances)}"
+    )
+
+
+def _described(instances: Sequence[Instance]) -> str:
+    if not instances:
+        return "no Tentacle instance"
+    return "; ".join(f"instance {i.name}: {i.style.value}, port {i.port}, configured {i.configured}" for i in instances)

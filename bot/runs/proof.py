@@ -1,0 +1,130 @@
+"""Proof: the Octopus health check after a wave, and what its answer means for each target."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from bot.domain.errors import UserError
+from bot.domain.facts import Health, Record, Style
+from bot.domain.plan import StepKind, TargetPlan
+from bot.domain.planner import baseline
+from bot.domain.run import OutcomeKind, StepState
+from bot.octopus import HealthReport, RecordVanished, TaskResult
+from bot.runs.rotation import Gear, Rotation
+
+UNDO = "undo"
+"""The verdict on a target whose connection worked before and does not now."""
+PAUSE_SECONDS = 10.0
+"""Between two health checks of a target that was not reached: nodes may cache, polling Tentacles back off."""
+
+
+@dataclass(slots=True)
+class _Watched:
+    target: TargetPlan
+    reports: list[HealthReport]
+    unproven: str = ""
+    """Why nothing is proven, as a sentence."""
+
+    @property
+    def worst(self) -> Health:
+        order = [Health.UNAVAILABLE, Health.UNHEALTHY, Health.UNKNOWN, Health.HAS_WARNINGS, Health.HEALTHY]
+        return min((r.health for r in self.reports), key=order.index, default=Health.UNKNOWN)
+
+
+class Proof:
+    """Asks Octopus whether it reaches the targets, with one Health task for a wave and space."""
+
+    def __init__(self, gear: Gear, rotation: Rotation) -> None:
+        self._gear = gear
+        self._rotation = rotation
+
+    def look(self, run_id: str, names: list[str]) -> dict[str, str]:
+        """Return when Octopus last checked each record, by its own clock: a proof must be newer than this."""
+        plan = self._gear.ledger.run(run_id).plan
+        checked = {}
+        for record in (r for n in names for r in plan.target(n).facts.records):
+            try:
+                report = self._gear.octopus.health(record)
+            except UserError:
+                continue
+            checked[record.id] = report.checked.isoformat() if report.checked else ""
+        return checked
+
+    def prove(self, run_id: str, wave: int, names: list[str], checked: dict[str, str]) -> dict[str, dict[str, Any]]:
+        """Return a verdict for each target: an outcome's kind, or `undo`; with health and a sentence."""
+        plan = self._gear.ledger.run(run_id).plan
+        watched = {n: _Watched(plan.target(n), []) for n in names}
+        for name in names:
+            self._rotation.note(run_id, name, StepKind.HEALTH, StepState.IN_PROGRESS)
+        clock, deadlines = self._gear.clock, self._gear.deadlines
+        polling = any(w.target.facts.style is Style.POLLING for w in watched.values())
+        end = clock.monotonic() + max(deadlines.health_repeat, deadlines.polling_return if polling else 0)
+        pause = min(PAUSE_SECONDS, deadlines.health_repeat / 4)
+        attempt, pending = 1, list(watched.values())
+        while True:
+            self._check(f"{run_id}-{wave + 1}-{attempt}", pending, checked)
+            pending = [w for w in pending if not w.unproven and w.worst is Health.UNAVAILABLE]
+            if not pending or clock.monotonic() + pause > end:
+                break
+            clock.sleep(pause)
+            attempt += 1
+        return {name: self._verdict(run_id, name, w) for name, w in watched.items()}
+
+    def _check(self, key: str, watched: list[_Watched], checked: dict[str, str]) -> None:
+        """Queue one Health task per space for these targets, follow it, and read what it found."""
+        octopus = self._gear.octopus.patient(self._gear.deadlines.server_away)
+        results: dict[str, TaskResult] = {}
+        failure = ""
+        try:
+            for task in octopus.start_health([r for w in watched for r in w.target.facts.records], key):
+                results[task.space_id] = octopus.follow(task, deadline=self._gear.deadlines.health_task)
+        except UserError as error:
+            failure = str(error)
+        for one in watched:
+            one.reports, one.unproven = [], ""
+            for record in one.target.facts.records:
+                result = results.get(record.space_id)
+                if result is None:
+                    one.unproven = failure or "no Health task was queued"
+                elif not result.is_over:
+                    why = f": {result.why}" if result.why else ""
+                    one.unproven = f"the Health task {result.id} is still {result.state}{why}"
+                elif result.state == "Canceled":
+                    one.unproven = f"the Health task {result.id} was cancelled"
+                else:
+                    self._read(one, record, result, checked.get(record.id))
+
+    def _read(self, one: _Watched, record: Record, result: TaskResult, before: str | None) -> None:
+        try:
+            report = self._gear.octopus.health(record, task=result)
+        except RecordVanished:
+            return
+        except UserError as error:
+            one.unproven = str(error)
+            return
+        if before is not None and report.checked is not None and report.checked.isoformat() == before:
+            one.unproven = f"the Health task {result.id} did not check {record.name} in {record.space}"
+        one.reports.append(report)
+
+    def _verdict(self, run_id: str, name: str, watched: _Watched) -> dict[str, Any]:
+        before, worst = baseline(watched.target.facts), watched.worst
+        errors = [e for r in watched.reports for e in r.errors]
+        summary = "; ".join(dict.fromkeys([r.summary for r in watched.reports if not r.health.is_good] + errors[:2]))
+        if watched.unproven or not watched.reports or worst is Health.UNKNOWN:
+            why = watched.unproven or "Octopus did not check it"
+            return self._said(run_id, name, OutcomeKind.NOT_PROVEN.value, None, why, StepState.ERROR)
+        if worst.is_good:
+            return self._said(run_id, name, OutcomeKind.HEALTHY.value, worst, "", StepState.COMPLETE)
+        if worst is Health.UNAVAILABLE and before.is_good:
+            what = f"Octopus cannot reach {name} any more: {summary}"
+            return self._said(run_id, name, UNDO, worst, what, StepState.ERROR)
+        what = f"Octopus says {worst.value} (before the run: {before.value}): {summary}"
+        return self._said(run_id, name, OutcomeKind.UNHEALTHY.value, worst, what, StepState.ERROR)
+
+    def _said(
+        self, run_id: str, name: str, verdict: str, health: Health | None, what: str, state: StepState
+    ) -> dict[str, Any]:
+        self._rotation.note(run_id, name, StepKind.HEALTH, state, what or (health.value if health else ""))
+        return {"verdict": verdict, "health": health.value if health else None, "what": what}
+
+
+__all__ = ["UNDO", "Proof"]

@@ -1,0 +1,175 @@
+"""Proposals: from a request to a plan that people can decide on, and from a decision to a run."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+from bot.audit import Entry
+from bot.domain.errors import UserError
+from bot.domain.facts import EstateIndex, TargetFacts
+from bot.domain.names import TargetGroup, match
+from bot.domain.plan import Plan, Request, Source
+from bot.domain.planner import make_plan, narrowed
+from bot.domain.policy import Policy
+from bot.domain.run import Decision, Run, RunState
+from bot.domain.thumbprint import Thumbprint
+from bot.runs.asking import Asker
+from bot.runs.engine import DurableEngine
+from bot.runs.inspector import Inspector
+from bot.runs.ledger import new_run_id
+from bot.runs.rotation import Gear
+
+UNDECIDED = (RunState.PROPOSED,)
+UNDER_WAY = (RunState.RUNNING,)
+
+
+class Proposals:
+    """Makes plans, takes decisions. Every decision is a compare-and-set in the ledger, audited before its effect."""
+
+    def __init__(self, gear: Gear, inspector: Inspector, engine: DurableEngine, policy: Policy) -> None:
+        self._gear = gear
+        self._inspector = inspector
+        self._engine = engine
+        self._policy = policy
+
+    def plan(self, request: Request) -> Plan:
+        """Look at the estate and make a plan; UserError where the request itself cannot be understood."""
+        source = self._source(request.source)
+        index = self._inspector.index()
+        groups = match(request.names, index)
+        return self._plan(request, source, groups, index, {})
+
+    def _plan(
+        self,
+        request: Request,
+        source: Source,
+        groups: Sequence[TargetGroup],
+        index: EstateIndex,
+        former: Mapping[str, Thumbprint],
+    ) -> Plan:
+        facts: list[TargetFacts] = self._inspector.look(groups, index)
+        return make_plan(request, source, facts, index, (), self._gear.clock.now(), former=former)
+
+    def _source(self, text: str) -> Source:
+        source = Source(text=text)
+        if source.is_made_on_host:
+            return source
+        if source.pfx is None:
+            raise UserError(f"“{text}” is no source of certificates. Use new-certificate or pfx:NAME.")
+        return Source(text=text, certificate=self._gear.sources.check(source.pfx, self._gear.clock.now()))
+
+    def propose(self, request: Request, plan: Plan) -> Run:
+        """Store a plan and post it with its buttons."""
+        gear = self._gear
+        run_id = new_run_id()
+        self._audit(
+            f"{run_id}:asked", "asked", request.user, run_id, plan, request.reason or "no reason was given",
+        )  # fmt: skip
+        expires = plan.made + timedelta(minutes=self._policy.approval_minutes)
+        run = gear.ledger.propose(plan, expires=expires, run_id=run_id)
+        gear.announcer.root(run_id)
+        return run
+
+    def decide(self, run: Run, asker: Asker, *, approved: bool, reason: str = "") -> str | None:
+        """Take an approval or a denial; return a sentence for the clicker if it did not count."""
+        gear, now = self._gear, self._gear.clock.now()
+        refusal = self._policy.refuses_approval(asker.user, run.plan.request)
+        if refusal and not (not approved and asker.user == run.plan.request.user):
+            self._audit(f"{run.id}:refused:{asker.key}", "refused", asker.user, run.id, run.plan, refusal)
+            return refusal
+        if run.state is RunState.PROPOSED and run.expires <= now:
+            return "This plan has expired; nothing was done. Ask for a new one."
+        decision = Decision(user=asker.user, user_name=asker.user_name, approved=approved, at=now, reason=reason)
+        kind = "approved" if approved else "denied"
+        to = RunState.RUNNING if approved else RunState.DENIED
+        if not gear.ledger.move(run.id, of=UNDECIDED, to=to, decision=decision):
+            return self._too_late(gear.ledger.run(run.id))
+        self._audit(f"{run.id}:{kind}", kind, asker.user, run.id, run.plan, reason)
+        if approved:
+            self._engine.start(run.id)
+        gear.announcer.decided(run.id)
+        return None
+
+    def _too_late(self, run: Run) -> str:
+        if run.decision:
+            verb = "approved" if run.decision.approved else "denied"
+            return f"<@{run.decision.user}> has already {verb} this plan. Your click changed nothing."
+        return f"This plan is {run.state.value}. Your click changed nothing."
+
+    def cancel(self, run: Run, asker: Asker) -> str | None:
+        """Take back a proposal, or have a run stop at the next safe point; return a sentence if that cannot be."""
+        gear = self._gear
+        refusal = self._policy.refuses_cancel(asker.user, run.plan.request)
+        if refusal:
+            self._audit(f"{run.id}:refused:{asker.key}", "refused", asker.user, run.id, run.plan, refusal)
+            return refusal
+        if gear.ledger.move(run.id, of=UNDECIDED, to=RunState.CANCELLED, stopped_by=asker.user) or gear.ledger.move(
+            run.id, of=UNDER_WAY, to=RunState.STOPPING, stopped_by=asker.user
+        ):
+            self._audit(f"{run.id}:cancelled", "cancelled", asker.user, run.id, run.plan, "")
+            gear.announcer.cancelled(run.id)
+            return None
+        return f"The run {run.id} is {gear.ledger.run(run.id).state.value}; there is nothing to stop."
+
+    def retry(self, run: Run, asker: Asker) -> str | None:
+        """Repeat what failed under the same approval, while that lasts; return a sentence if that cannot be."""
+        gear, now = self._gear, self._gear.clock.now()
+        refusal = self._policy.refuses_request(asker.user, asker.channel) or self._not_theirs(run, asker)
+        if refusal:
+            return refusal
+        failed = [o.target for o in run.outcomes if not o.kind.changed]
+        if not run.state.is_over or not failed:
+            return f"There is nothing to retry in {run.id}."
+        if run.decision is None or not run.decision.approved or run.expires <= now:
+            return f"The approval of {run.id} has expired. Ask for a new plan: `rotate {' '.join(failed)}`."
+        again = gear.ledger.propose(
+            narrowed(run.plan, failed),
+            expires=run.expires,
+            run_id=f"{run.id}-{_attempt(run.id, gear)}"[:24],
+            retry_of=run.id,
+            decision=run.decision,
+        )
+        self._audit(f"{again.id}:retried", "retried", asker.user, again.id, again.plan, f"what failed in {run.id}")
+        gear.announcer.decided(again.id)
+        self._engine.start(again.id)
+        return None
+
+    def _not_theirs(self, run: Run, asker: Asker) -> str | None:
+        return self._policy.refuses_cancel(asker.user, run.plan.request) and (
+            f"Only who asked for it (<@{run.plan.request.user}>) or an approver can do that."
+        )
+
+    def roll_back(self, run: Run, asker: Asker) -> str | None:
+        """Propose a new plan that puts the former certificates back; it needs an approval of its own."""
+        gear = self._gear
+        refusal = self._policy.refuses_request(asker.user, asker.channel)
+        if refusal:
+            return refusal
+        kept = {target for run_id, target in gear.ledger.copies(due=False) if run_id == run.id}
+        former = {o.target: o.old for o in run.outcomes if o.kind.changed and o.target in kept}
+        if not former:
+            return f"Nothing of {run.id} can be rolled back: the copies of the former certificates are gone or unused."
+        request = Request(
+            user=asker.user,
+            user_name=asker.user_name,
+            channel=asker.channel,
+            thread=asker.thread,
+            names=tuple(former),
+            source=f"backup:{run.id}",
+            reason=f"roll back of {run.id}",
+            accept=run.plan.request.accept,
+        )
+        index = self._inspector.index()
+        plan = self._plan(request, Source(text=request.source), match(request.names, index), index, former)
+        self.propose(request, plan)
+        return None
+
+    def _audit(self, key: str, kind: str, who: str, run_id: str, plan: Plan, what: str) -> None:
+        targets = ", ".join(t.name for t in plan.targets)
+        self._gear.audit.append(
+            key,
+            Entry(kind=kind, who=who, run=run_id, digest=plan.digest, target=targets, what=what),
+        )
+
+
+def _attempt(run_id: str, gear: Gear) -> int:
+    return 2 + sum(r.retry_of == run_id for r in gear.ledger.recent(200))

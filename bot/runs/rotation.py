@@ -1,0 +1,418 @@
+"""One target's rotation: its visits, the look from outside, its records. Each method is one step that may be repeated."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from bot.audit import AuditLog, Entry
+from bot.certificates.sources import Sources
+from bot.clock import Clock
+from bot.domain.errors import UserError
+from bot.domain.facts import HostFacts, ServiceState, Sighting, Style, TargetFacts
+from bot.domain.plan import StepKind, TargetPlan
+from bot.domain.run import Run, StepState
+from bot.domain.thumbprint import Thumbprint
+from bot.octopus import Octopus, RecordVanished
+from bot.runs.announcer import Announcer
+from bot.runs.directory import Directory
+from bot.runs.inspector import See
+from bot.runs.ledger import Ledger
+from bot.runs.legs import ON_HOST, Leg, legs_of
+from bot.settings import Deadlines
+from bot.windows.errors import RemoteError, RemoteErrorKind
+from bot.windows.transport import Endpoint
+from bot.windows.hands import Action, Applied, Hands, Job, Progress
+
+log = structlog.get_logger("octocert.rotation")
+
+COPY_HOURS = 24.0
+"""How long the copy of a configuration (with the old key) stays on the host; until then roll back is offered."""
+POLL_SECONDS = 5.0
+"""How often a target that is busy, or a listener that is not back yet, is looked at again."""
+LOOK_SECONDS = 1.0
+"""How often a restarted listener is looked at."""
+PAUSES = (2.0, 5.0, 10.0, 20.0, 30.0)
+"""Seconds between repeated visits after a lost connection; the last one is repeated until the deadline."""
+
+UNCERTAIN = {
+    RemoteErrorKind.UNKNOWN_OUTCOME,
+    RemoteErrorKind.UNREACHABLE,
+    RemoteErrorKind.BUSY,
+    RemoteErrorKind.QUOTA,
+    RemoteErrorKind.PROTOCOL,
+}
+"""Errors after which the host is asked again: its journal knows how far the visit came."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gear:
+    """What a rotation works with."""
+
+    ledger: Ledger
+    announcer: Announcer
+    audit: AuditLog
+    octopus: Octopus
+    hands: Hands
+    directory: Directory
+    sources: Sources
+    see: See
+    clock: Clock
+    deadlines: Deadlines
+
+
+class Rotation:
+    """The steps of one target, on plain JSON in and out, so that they can be journaled."""
+
+    def __init__(self, gear: Gear) -> None:
+        self._gear = gear
+
+    def legs(self, run_id: str, name: str) -> tuple[Leg, ...]:
+        """Return the legs of a target; the plan is immutable, so this is the same at every replay."""
+        return legs_of(self._gear.ledger.run(run_id).plan.target(name).steps)
+
+    def wait_until_idle(self, run_id: str, name: str) -> dict[str, Any]:
+        """Wait, bounded, until nothing runs on the target: neither in Octopus nor under the Tentacle."""
+        gear = self._gear
+        target = gear.ledger.run(run_id).plan.target(name)
+        end = gear.clock.monotonic() + gear.deadlines.idle
+        with self._shown(run_id, name, StepKind.IDLE) as show:
+            while True:
+                work = self._work_on(target.facts)
+                if not work:
+                    return {"ok": True}
+                if gear.clock.monotonic() >= end:
+                    what = f"{name} was still busy after {gear.deadlines.idle:.0f} s: {work}"
+                    show.failed(what)
+                    return {"ok": False, "what": what}
+                if gear.ledger.run(run_id).stopped_by:
+                    show.failed("stopped while waiting")
+                    return {"ok": False, "what": "the run was stopped while it waited for work on the target to end"}
+                show.detail(f"waiting for {work}")
+                gear.clock.sleep(POLL_SECONDS)
+
+    def _work_on(self, facts: TargetFacts) -> str:
+        for record in facts.records:
+            for task in self._gear.octopus.running_tasks(record):
+                if task.certain and task.start is None:
+                    return task.description or task.name
+        if facts.instance and facts.instance.children:
+            host = self.inspect(facts)
+            instance = next((i for i in host.instances if i.name == facts.instance.name), None)
+            if instance and instance.children:
+                return "the program " + instance.children[0]
+        return ""
+
+    def visit(self, run_id: str, name: str, leg_number: int, new: str | None) -> dict[str, Any]:
+        """Do one visit's actions on the host, and believe only what was seen there afterwards."""
+        gear = self._gear
+        run = gear.ledger.run(run_id)
+        target = run.plan.target(name)
+        leg = legs_of(target.steps)[leg_number]
+        actions = [ON_HOST[s] for s in leg.steps]
+        if leg.restarts and target.facts.style is Style.LISTENING:
+            actions.append(Action.SERVED)
+        self._note_begin(run, target, leg)
+        watcher = _Watcher(self, run_id, name)
+        expected = Thumbprint(new) if new else target.new
+        try:
+            pfx = (
+                gear.sources.encoded(run.plan.source.pfx, gear.clock.now(), expected) if _needs_pfx(run, leg) else None
+            )
+            job = self._job(run, target, tuple(actions), expected, pfx, restore_run=run.plan.source.backup)
+            applied = self._apply(target, job, watcher.progress)
+        except UserError as error:
+            watcher.failed(str(error))
+            uncertain = isinstance(error, RemoteError) and error.kind in UNCERTAIN
+            return {
+                "ok": False,
+                "step": (watcher.current or leg.steps[0]).value,
+                "what": str(error),
+                "begun": watcher.begun,
+                "uncertain": uncertain,
+            }
+        problem = _contradiction(target, leg, applied, expected)
+        if problem:
+            step, what = problem
+            gear.ledger.step(run_id, name, step, StepState.ERROR, what)
+            gear.announcer.root(run_id)
+            return {"ok": False, "step": step.value, "what": what, "begun": True, "uncertain": False}
+        for step in leg.steps:
+            gear.ledger.step(run_id, name, step, StepState.COMPLETE)
+        gear.announcer.root(run_id)
+        result = applied.new or applied.configured
+        if leg.replaces and result:
+            gear.ledger.keep_copy(run_id, name, COPY_HOURS)
+            gear.audit.append(
+                f"{run_id}:{name}:configured",
+                Entry(
+                    kind="configured",
+                    run=run_id,
+                    target=name,
+                    digest=target.digest,
+                    old=target.old,
+                    new=result,
+                    what="the certificate was replaced in the configuration on the host",
+                ),
+            )
+        return {"ok": True, "new": str(result) if result else None}
+
+    def put_back_visit(self, run: Run, target: TargetPlan) -> Applied:
+        """Put the former certificate back on the host and restart the service; UserError if that cannot be done."""
+        job = self._job(run, target, restore_actions(target), None, None, restore_run=None)
+        return self._apply(target, job, lambda progress: None)
+
+    def sweep(self, run: Run, target: TargetPlan) -> None:
+        """Remove what the run left on the host: the copy of the configuration and its journal."""
+        self._apply(
+            target, self._job(run, target, (Action.SWEEP,), None, None, restore_run=None), lambda progress: None
+        )
+
+    def _job(
+        self,
+        run: Run,
+        target: TargetPlan,
+        actions: tuple[Action, ...],
+        new: Thumbprint | None,
+        pfx: bytes | None,
+        *,
+        restore_run: str | None,
+    ) -> Job:
+        host, instance, deadlines = target.facts.host, target.facts.instance, self._gear.deadlines
+        assert host is not None
+        assert instance is not None
+        return Job(
+            run=run.id,
+            instance=instance.name,
+            exe=host.exe or "",
+            config=instance.config,
+            service=instance.service,
+            expected=target.old,
+            new=new,
+            pfx=pfx,
+            actions=actions,
+            port=instance.port,
+            listen_address=instance.listen_address,
+            restore_run=restore_run,
+            program_seconds=deadlines.program,
+            stop_seconds=deadlines.service_stop,
+            start_seconds=deadlines.service_start,
+        )
+
+    def _apply(self, target: TargetPlan, job: Job, on_progress: Callable[[Progress], None]) -> Applied:
+        """Visit the host; after a lost answer visit again, which reads the journal and goes on, until the deadline."""
+        gear = self._gear
+        end = gear.clock.monotonic() + gear.deadlines.host_return
+        attempt = 0
+        while True:
+            try:
+                return gear.hands.apply(
+                    self.endpoint(target.facts), job, deadline=gear.deadlines.visit, on_progress=on_progress
+                )
+            except RemoteError as error:
+                pause = PAUSES[min(attempt, len(PAUSES) - 1)]
+                if error.kind not in UNCERTAIN or gear.clock.monotonic() + pause > end:
+                    raise
+                log.warning("visit is repeated", run=job.run, target=target.name, kind=error.kind.value)
+                gear.clock.sleep(pause)
+                attempt += 1
+
+    def endpoint(self, facts: TargetFacts) -> Endpoint:
+        """Return how the target's host is reached."""
+        return self._gear.directory.reach(facts.records[0]).endpoint
+
+    def inspect(self, facts: TargetFacts) -> HostFacts:
+        """Look at the target's host again."""
+        return self._gear.hands.inspect(self.endpoint(facts), loopback=True, deadline=self._gear.deadlines.inspect_host)
+
+    def served(self, run_id: str, name: str, new: str) -> dict[str, Any]:
+        """See the new certificate served from outside, where it could be seen before.
+
+        A place that saw nothing before is no witness; one that fell silent is reported; only one that still sees
+        another certificate contradicts.
+        """
+        gear = self._gear
+        target = gear.ledger.run(run_id).plan.target(name)
+        wanted = Thumbprint(new)
+        with self._shown(run_id, name, StepKind.SERVED) as show:
+            before = [s for s in target.facts.sightings if s.place == "bot" and s.thumbprint]
+            if not before:
+                own = target.facts.instance and target.facts.instance.served
+                show.detail("seen by the host itself" if own and own.thumbprint else "no place could see it before")
+                return {"ok": True}
+            address, port = _split(before[0].address)
+            seen = self._look(address, port, wanted)
+            if seen.thumbprint is None:
+                show.detail(f"not seen from here any more ({seen.error}); the host itself sees it")
+                return {"ok": True}
+            if seen.thumbprint != wanted:
+                what = f"{name} still serves {seen.thumbprint} instead of {wanted}"
+                show.failed(what)
+                return {"ok": False, "step": StepKind.SERVED.value, "what": what, "begun": True, "uncertain": False}
+            show.detail(f"serves {wanted}")
+        return {"ok": True}
+
+    def _look(self, address: str, port: int, wanted: Thumbprint) -> Sighting:
+        gear = self._gear
+        end = gear.clock.monotonic() + gear.deadlines.handshake
+        while True:
+            seen = gear.see(address, port)
+            if seen.thumbprint == wanted or gear.clock.monotonic() >= end:
+                return seen
+            gear.clock.sleep(LOOK_SECONDS)
+
+    def record(self, run_id: str, name: str, old: str, new: str) -> dict[str, Any]:
+        """Correct the thumbprint in every record; one that vanished is reported, never made again."""
+        gear = self._gear
+        target = gear.ledger.run(run_id).plan.target(name)
+        done, vanished = [], []
+        with self._shown(run_id, name, StepKind.RECORD) as show:
+            for record in target.facts.records:
+                try:
+                    gear.octopus.put_thumbprint(record, Thumbprint(old), Thumbprint(new))
+                    done.append(record)
+                    gear.audit.append(
+                        f"{run_id}:{name}:record:{record.id}:{new}",
+                        Entry(
+                            kind="recorded",
+                            run=run_id,
+                            target=name,
+                            digest=target.digest,
+                            old=old,
+                            new=new,
+                            what=f"{record.name} in {record.space}",
+                        ),
+                    )
+                except RecordVanished:
+                    vanished.append(record)
+                except UserError as error:
+                    what = f"the record {record.name} in {record.space} could not be corrected: {error}"
+                    show.failed(what)
+                    return {"ok": False, "step": StepKind.RECORD.value, "what": what, "begun": True, "uncertain": False}
+            text = f"{len(done)} corrected" if len(done) > 1 else ""
+            if vanished:
+                text = f"{text} {', '.join(r.name for r in vanished)} is no longer in Octopus and was left so".strip()
+            show.detail(text)
+        return {"ok": True, "vanished": [f"{r.name} in {r.space}" for r in vanished]}
+
+    def _note_begin(self, run: Run, target: TargetPlan, leg: Leg) -> None:
+        decided = run.decision.user if run.decision else ""
+        self._gear.audit.append(
+            f"{run.id}:{target.name}:visit:{'+'.join(s.name.lower() for s in leg.steps)}",
+            Entry(
+                kind="began",
+                who=decided,
+                run=run.id,
+                target=target.name,
+                digest=target.digest,
+                old=target.old,
+                new=target.new or "",
+                what="; ".join(s.value for s in leg.steps),
+            ),
+        )
+
+    @contextmanager
+    def _shown(self, run_id: str, name: str, step: StepKind) -> "Iterator[_Shown]":
+        shown = _Shown(self._gear, run_id, name, step)
+        shown.begin()
+        yield shown
+        shown.end()
+
+    def note(self, run_id: str, name: str, step: StepKind, state: StepState, detail: str = "") -> None:
+        """Show where a step stands."""
+        self._gear.ledger.step(run_id, name, step, state, detail)
+        self._gear.announcer.root(run_id)
+
+
+class _Shown:
+    """One step as people see it."""
+
+    def __init__(self, gear: Gear, run_id: str, name: str, step: StepKind) -> None:
+        self._gear, self._run_id, self._name, self._step = gear, run_id, name, step
+        self._text = ""
+        self._failed = False
+
+    def _note(self, state: StepState) -> None:
+        self._gear.ledger.step(self._run_id, self._name, self._step, state, self._text)
+        self._gear.announcer.root(self._run_id)
+
+    def begin(self) -> None:
+        self._note(StepState.IN_PROGRESS)
+
+    def detail(self, text: str) -> None:
+        if text != self._text:
+            self._text = text
+            self._note(StepState.IN_PROGRESS)
+
+    def failed(self, text: str) -> None:
+        self._text, self._failed = text, True
+
+    def end(self) -> None:
+        self._note(StepState.ERROR if self._failed else StepState.COMPLETE)
+
+
+class _Watcher:
+    """Turns the script's progress into steps that people see."""
+
+    def __init__(self, rotation: Rotation, run_id: str, name: str) -> None:
+        self._rotation, self._run_id, self._name = rotation, run_id, name
+        self._steps = {action: step for step, action in ON_HOST.items()}
+        self.current: StepKind | None = None
+        self.begun = False
+
+    def progress(self, progress: Progress) -> None:
+        step = self._steps.get(progress.action)
+        if step is None:
+            return
+        self.begun = True
+        if progress.state == "begin":
+            self.current = step
+            self._rotation.note(self._run_id, self._name, step, StepState.IN_PROGRESS)
+        elif progress.state == "end":
+            self._rotation.note(self._run_id, self._name, step, StepState.COMPLETE)
+
+    def failed(self, what: str) -> None:
+        if self.current:
+            self._rotation.note(self._run_id, self._name, self.current, StepState.ERROR, what)
+
+
+def restore_actions(target: TargetPlan) -> tuple[Action, ...]:
+    """Return what the host does to put a certificate back."""
+    served = (Action.SERVED,) if target.facts.style is Style.LISTENING else ()
+    return (Action.RESTORE, Action.RESTART, *served)
+
+
+def _needs_pfx(run: Run, leg: Leg) -> bool:
+    return run.plan.source.pfx is not None and StepKind.IMPORT in leg.steps
+
+
+def _contradiction(
+    target: TargetPlan, leg: Leg, applied: Applied, expected: Thumbprint | None
+) -> tuple[StepKind, str] | None:
+    """Return which witness contradicts what the visit promised, and how; None where all agree."""
+    name = target.name
+    if leg.replaces:
+        step = next(s for s in leg.steps if ON_HOST[s] in {Action.IMPORT, Action.MAKE, Action.RESTORE})
+        if applied.configured is None or applied.configured == target.old:
+            return step, f"the program reported success, but {name} is still configured with {applied.configured}"
+        if expected and applied.configured != expected:
+            return step, f"{name} is configured with {applied.configured} instead of {expected}"
+    if leg.restarts:
+        step = next(s for s in leg.steps if s in {StepKind.START, StepKind.RESTART})
+        if applied.state is not ServiceState.RUNNING:
+            return step, f"the service of {name} is {applied.state.value} after its restart"
+        before = target.facts.instance.served if target.facts.instance else None
+        now = applied.served
+        if before and before.thumbprint and target.facts.style is Style.LISTENING and now:
+            if now.thumbprint is None:
+                return step, f"{name} runs, but does not answer on its port any more: {now.error}"
+            if now.thumbprint != applied.configured:
+                return step, f"{name} serves {now.thumbprint} after its restart, not {applied.configured}"
+    return None
+
+
+def _split(address: str) -> tuple[str, int]:
+    name, _, port = address.rpartition(":")
+    return name.strip("[]"), int(port)

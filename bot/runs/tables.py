@@ -1,0 +1,82 @@
+"""Our tables, in the same database as the durable engine's. Times are ISO texts in UTC, documents are JSON texts."""
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+
+runs = sa.Table(
+    "octocert_runs",
+    metadata,
+    sa.Column("id", sa.String(24), primary_key=True),
+    sa.Column("state", sa.String(40), nullable=False, index=True),
+    sa.Column("plan", sa.Text, nullable=False),
+    sa.Column("nonce", sa.String(40), nullable=False),
+    sa.Column("created", sa.String(40), nullable=False, index=True),
+    sa.Column("expires", sa.String(40), nullable=False),
+    sa.Column("ended", sa.String(40)),
+    sa.Column("decision", sa.Text),
+    sa.Column("stopped_by", sa.String(40)),
+    sa.Column("retry_of", sa.String(24)),
+    sa.Column("stage", sa.String(200), nullable=False, default=""),
+)
+
+progress = sa.Table(
+    "octocert_progress",
+    metadata,
+    sa.Column("run_id", sa.String(24), primary_key=True),
+    sa.Column("target", sa.String(300), primary_key=True),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("steps", sa.Text, nullable=False),
+    sa.Column("began", sa.String(40)),
+    sa.Column("outcome", sa.Text),
+)
+
+host_locks = sa.Table(
+    "octocert_host_locks",
+    metadata,
+    sa.Column("host", sa.String(300), primary_key=True),
+    sa.Column("run_id", sa.String(24), nullable=False),
+    sa.Column("since", sa.String(40), nullable=False),
+)
+
+posts = sa.Table(
+    "octocert_posts",
+    metadata,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("key", sa.String(400), nullable=False, unique=True),
+    sa.Column("parent", sa.String(400)),
+    sa.Column("channel", sa.String(40), nullable=False),
+    sa.Column("thread_ts", sa.String(40)),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("sent", sa.Integer, nullable=False, default=0),
+    sa.Column("ts", sa.String(40)),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("rich", sa.Text),
+    sa.Column("final", sa.Boolean, nullable=False, default=False),
+    sa.Column("refusal", sa.Text),
+)
+
+deliveries = sa.Table(
+    "octocert_deliveries",
+    metadata,
+    sa.Column("key", sa.String(300), primary_key=True),
+    sa.Column("at", sa.String(40), nullable=False),
+)
+
+copies = sa.Table(
+    "octocert_copies",
+    metadata,
+    sa.Column("run_id", sa.String(24), primary_key=True),
+    sa.Column("target", sa.String(300), primary_key=True),
+    sa.Column("due", sa.String(40), nullable=False, index=True),
+)
+"""Copies of configurations that lie on hosts and must be removed when they are due: they hold the old key."""
+
+audit = sa.Table(
+    "octocert_audit",
+    metadata,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("key", sa.String(400), nullable=False, unique=True),
+    sa.Column("entry", sa.Text, nullable=False),
+    sa.Column("hash", sa.String(64), nullable=False),
+)

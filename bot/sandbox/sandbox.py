@@ -1,0 +1,146 @@
+"""The sandbox: one estate with its Slack, its Octopus Server and its Windows hosts, and the configuration for a bot."""
+
+import json
+from pathlib import Path
+
+from bot.domain.facts import Health
+from bot.sandbox import estate as estates
+from bot.sandbox.octopus.server import OctopusServer
+from bot.sandbox.slack.server import SlackServer
+from bot.sandbox.windows.wsman import WinRmServer
+from bot.sandbox.world import World
+
+HINT = [
+    "You are Rita, a release engineer. Type /octocert rotate web-01 and send it.",
+    "Read the plan. Press Approve: Rita asked, so she may not approve it herself.",
+    "Switch to Ada (top left) and press Approve. Watch the message and its thread; the tab Estate shows the truth.",
+    "More: /octocert show-thumbprint moved-01 · /octocert check-health legacy-01",
+    "Or: /octocert rotate shared-01 edge-01 worker-01 · /octocert help",
+]
+
+
+class Sandbox:
+    """A whole world on loopback addresses; nothing in it is secret or real."""
+
+    def __init__(
+        self,
+        state: Path,
+        *,
+        hosts: int = 12,
+        seed: int = 1,
+        pace: float = 1.0,
+        port: int = 0,
+        powershell: Path | str | None = "auto",
+        real_limits: bool = True,
+        extra: str = "",
+    ) -> None:
+        """Start everything in an empty folder. `extra` is TOML that is added to the configuration."""
+        state.mkdir(parents=True, exist_ok=True)
+        self.state = state
+        self.world = World(state / "world", seed=seed, pace=pace, powershell=powershell)  # type: ignore[arg-type]
+        self.octopus = OctopusServer(self.world)
+        self.octopus.start()
+        self.estate = estates.build(self.world, self.octopus, hosts)
+        self.winrm = WinRmServer(self.world)
+        self.winrm.start()
+        self.slack = SlackServer(port=port, hint=HINT, estate=self.rows, rate_limits=1.0 if real_limits else 0.0)
+        self.slack.start()
+        self.config = state / "octocert.toml"
+        self._write_configuration(extra)
+
+    def rows(self) -> list[dict[str, object]]:
+        """Return the truth about every Tentacle, for the page's Estate tab."""
+        found: list[dict[str, object]] = []
+        for name, instance in self.estate.instances.items():
+            documents = [self.octopus.document(r) for r in self.estate.records[name] if self.octopus.exists(r)]
+            recorded = sorted({d["Endpoint"]["Thumbprint"] for d in documents})
+            found.append(
+                {
+                    "name": name,
+                    "style": instance.style.value,
+                    "configured": instance.configured or "",
+                    "served": instance.served or "",
+                    "recorded": ", ".join(recorded),
+                    "health": ", ".join(sorted({d["HealthStatus"] for d in documents})) or Health.UNKNOWN.value,
+                    "consistent": self.consistent(name),
+                }
+            )
+        return found
+
+    def consistent(self, name: str) -> bool:
+        """Whether configured, served (by the running process) and every record agree."""
+        instance = self.estate.instances[name]
+        recorded = {self.octopus.document(r)["Endpoint"]["Thumbprint"] for r in self.estate.records[name]}
+        return recorded == {instance.configured} == {instance.served}
+
+    def _write_configuration(self, extra: str) -> None:
+        """Write the same files that an administrator writes."""
+        secrets = self.state / "secrets"
+        secrets.mkdir(mode=0o700, exist_ok=True)
+        user, password = self.world.account
+        for name, value in (
+            ("slack-bot-token", self.slack.bot_token),
+            ("slack-app-token", self.slack.app_token),
+            ("octopus-api-key", self.octopus.api_key),
+            ("winrm-password", password),
+            ("pfx-password", PFX_PASSWORD),
+        ):
+            path = secrets / name
+            path.touch(mode=0o600)
+            path.write_text(value + "\n")
+        pfx = self.state / "certificates" / "octocert-demo.pfx"
+        pfx.parent.mkdir(mode=0o700, exist_ok=True)
+        pfx.touch(mode=0o600)
+        pfx.write_bytes(self.world.ca.issue("web-01.corp.example").pfx(PFX_PASSWORD))
+        hosts = "\n".join(
+            f"[[hosts]]\nmatch = {_text(name)}\naddress = {_text(instance.host.address)}\n"
+            for name, instance in self.estate.instances.items()
+        )
+        self.config.write_text(
+            f"""# Written by the demo. The same kind of file configures a real bot.
+[slack]
+bot_token = {_text("file:" + str(secrets / "slack-bot-token"))}
+app_token = {_text("file:" + str(secrets / "slack-app-token"))}
+api_url = {_text(self.slack.api_url)}
+
+[octopus]
+url = {_text(self.octopus.url)}
+api_key = {_text("file:" + str(secrets / "octopus-api-key"))}
+
+[winrm]
+transport = "ntlm"
+username = {_text(user)}
+password = {_text("file:" + str(secrets / "winrm-password"))}
+scheme = "https"
+ca_file = {_text(str(self.world.ca.file))}
+in_flight = 16
+
+[policy]
+requesters = {json.dumps([self.slack.people["rita"].id])}
+approvers = {json.dumps([self.slack.people[n].id for n in ("ada", "ben")])}
+
+[certificates.pfx.demo]
+path = {_text(str(pfx))}
+password = {_text("file:" + str(secrets / "pfx-password"))}
+
+[database]
+url = {_text("sqlite:///" + str(self.state / "octocert.sqlite"))}
+
+{hosts}
+{extra}"""
+        )
+
+    def close(self) -> None:
+        """End everything; the files in the state folder stay."""
+        self.slack.close()
+        self.winrm.close()
+        self.octopus.close()
+        self.world.close()
+
+
+PFX_PASSWORD = "demo-only"
+
+
+def _text(value: str) -> str:
+    """Return a TOML string: JSON's form is one."""
+    return json.dumps(value)

@@ -1,0 +1,142 @@
+"""The stories that `demo --play` tells: people in Slack, the bot's answers as they come, and the world's judgement."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from bot.sandbox.sandbox import Sandbox
+from bot.sandbox.slack.model import Message
+
+Say = Callable[[str], None]
+
+ANSWER_SECONDS = 60.0
+"""How long a story waits for one answer of the bot."""
+RUN_SECONDS = 240.0
+"""How long a story waits for a run to end."""
+
+
+@dataclass(slots=True)
+class Ending:
+    """How a story ended, judged by the world and not by what the bot said of it."""
+
+    ok: bool
+    targets: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Thread:
+    """A conversation with the bot, printed as it grows."""
+
+    def __init__(self, sandbox: Sandbox, say: Say) -> None:
+        self._slack = sandbox.slack
+        self._say = say
+        self._shown: set[str] = set()
+        self.root: Message | None = None
+
+    def command(self, person: str, text: str) -> Message:
+        """Have a person send the command and wait until the bot's message stands in the channel."""
+        before = {m.ts for m in self._slack.messages()}
+        self._say(f"\n{person.capitalize()}: /octocert {text}")
+        self._slack.command(person, "deployments", text)
+        self.root = self._slack.wait_for(
+            lambda: next((m for m in self._slack.messages() if m.ts not in before and m.is_bot), None), ANSWER_SECONDS
+        )
+        assert self.root is not None
+        self._print("octocert", self.root.content)
+        return self.root
+
+    def press(self, person: str, label: str) -> None:
+        """Have a person press a button of the root message."""
+        assert self.root is not None
+        self._say(f"\n{person.capitalize()} presses {label}")
+        self._slack.click(person, self.root.ts, label)
+
+    def whisper(self, person: str) -> str:
+        """Wait for what only this person sees, print and return it."""
+        message = self._slack.wait_for(
+            lambda: next((m for m in self._slack.ephemerals(person) if m.ts not in self._shown), None), ANSWER_SECONDS
+        )
+        assert message is not None
+        self._shown.add(message.ts)
+        self._print(f"octocert (only {person.capitalize()} sees this)", message.content)
+        return message.content
+
+    def follow(self, done: Callable[[Message], bool]) -> Message:
+        """Print replies as they come until the root message is as `done` wants it; TimeoutError otherwise."""
+        assert self.root is not None
+        end = time.monotonic() + RUN_SECONDS
+        while time.monotonic() < end:
+            for reply in self._slack.thread(self.root.ts)[1:]:
+                if reply.ts not in self._shown:
+                    self._shown.add(reply.ts)
+                    self._print("  ↳ octocert", reply.content)
+            root = self._slack.message(self.root.ts)
+            if done(root) and all(r.ts in self._shown for r in self._slack.thread(root.ts)[1:]):
+                self._print("octocert (the first message, edited)", root.content)
+                return root
+            time.sleep(0.05)
+        raise TimeoutError(f"the run did not end within {RUN_SECONDS:.0f} s; its message: {self.root.content}")
+
+    def _print(self, who: str, text: str) -> None:
+        self._say(f"{who}:\n    " + text.replace("\n", "\n    "))
+
+
+def is_over(root: Message) -> bool:
+    """Whether a run's root message says that nothing will happen any more."""
+    return "Cancel" not in root.buttons and "Approve" not in root.buttons and "Stop" not in root.buttons
+
+
+def _target(sandbox: Sandbox, name: str, old: str) -> dict[str, Any]:
+    row = next(r for r in sandbox.rows() if r["name"] == name)
+    new = row["served"] or row["configured"]
+    return {"name": name, "old": old, "new": new, "health": row["health"], "consistent": row["consistent"]}
+
+
+def tentacle(sandbox: Sandbox, say: Say) -> Ending:
+    """Rotate → refused self-approval → approval → thread; the world has a new, consistent, healthy certificate."""
+    name = "web-01"
+    instance = sandbox.estate.instances[name]
+    old, process = str(instance.configured), instance.service.process
+    thread = Thread(sandbox, say)
+    thread.command("rita", f"rotate {name} --reason “yearly rotation”")
+    thread.press("rita", "Approve")
+    refused = thread.whisper("rita")
+    untouched = instance.configured == old and instance.service.process == process
+    thread.press("ada", "Approve")
+    thread.follow(is_over)
+    target = _target(sandbox, name, old)
+    replies = " ".join(m.content for m in sandbox.slack.thread(thread.root.ts if thread.root else ""))
+    ok = (
+        untouched
+        and "yourself" in refused
+        and target["new"] != old
+        and target["health"] == "Healthy"
+        and bool(target["consistent"])
+        and old in replies
+        and str(target["new"]) in replies
+    )
+    return Ending(ok, [target])
+
+
+def failure(sandbox: Sandbox, say: Say) -> Ending:
+    """The import fails: the service runs, the old certificate is served, and the message says so."""
+    name = "web-02"
+    instance = sandbox.estate.instances[name]
+    old = str(instance.configured)
+    instance.host.faults.import_fails = "The certificate data cannot be read with the provided password."
+    thread = Thread(sandbox, say)
+    thread.command("rita", f"rotate {name} --with pfx:demo")
+    thread.press("ada", "Approve")
+    thread.follow(is_over)
+    target = _target(sandbox, name, old)
+    replies = " ".join(m.content for m in sandbox.slack.thread(thread.root.ts if thread.root else ""))
+    ok = (
+        target["new"] == old
+        and bool(target["consistent"])
+        and instance.service.state.value == "Running"
+        and "cannot be read with the provided password" in replies
+    )
+    return Ending(ok, [target])
+
+
+STORIES: dict[str, Callable[[Sandbox, Say], Ending]] = {"tentacle": tentacle, "failure": failure}

@@ -1,0 +1,35 @@
+"""What can go wrong with a host, as a few kinds, each with a sentence for people."""
+
+from enum import StrEnum
+
+from bot.domain.errors import UserError
+
+
+class RemoteErrorKind(StrEnum):
+    """Why a visit did not end well."""
+
+    UNREACHABLE = "unreachable"
+    """No connection; nothing was begun, or it was lost after that was certain."""
+    AUTHENTICATION = "authentication"
+    """The host refused the login. Never tried again by itself: accounts lock."""
+    TLS = "tls"
+    """The host's certificate is not trusted."""
+    BUSY = "busy"
+    """The host has no room now."""
+    QUOTA = "quota"
+    """Our account has too many shells or operations open there."""
+    UNKNOWN_OUTCOME = "unknown outcome"
+    """The script was begun and its end was not seen: the host must be asked."""
+    SCRIPT = "script"
+    """The script itself said what failed."""
+    PROTOCOL = "protocol"
+    """The answer was none that WinRM or our script gives."""
+
+
+class RemoteError(UserError):
+    """A visit to a host failed. The text names host, cause and mend; it never holds what was sent or a raw answer."""
+
+    def __init__(self, kind: RemoteErrorKind, host: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+        self.host = host

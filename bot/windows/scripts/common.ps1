@@ -1,0 +1,184 @@
+# What inspect.ps1 and apply.ps1 share; it is sent in front of them. For Windows PowerShell 5.1, without modules.
+# It reads files, asks Windows about services and processes, and opens a TLS connection to this machine itself.
+param($p)
+
+# ---- Small things
+
+function Get-HostTime {
+    [DateTime]::UtcNow
+}
+
+function Get-Seconds {
+    # Monotonic, for time limits: a clock that is corrected in mid-visit must not lengthen or cut a wait.
+    [Diagnostics.Stopwatch]::GetTimestamp() / [Diagnostics.Stopwatch]::Frequency
+}
+
+function Format-Time($time) {
+    if ($time) { $time.ToUniversalTime().ToString('yyyy-MM-ddTHH:mm:ss.fffZ', [Globalization.CultureInfo]::InvariantCulture) }
+}
+
+function Get-Field($object, $name) {
+    # Under strict mode a missing property is an exception.
+    if ($object -and $object.PSObject.Properties[$name]) { $object.PSObject.Properties[$name].Value }
+}
+
+function Get-SafeName($instance) {
+    # An instance's name in the names of folders, tasks and mutexes. Instance names ignore case.
+    $instance.ToLowerInvariant() -replace '[^a-z0-9.-]', '_'
+}
+
+function Get-Cause($record) {
+    # The innermost message: PowerShell wraps what .NET methods throw.
+    $exception = $record.Exception
+    while ($exception.InnerException) { $exception = $exception.InnerException }
+    $exception.Message
+}
+
+function Get-WorkFolder {
+    # Copies of configurations, and a PFX while it is being imported. Only SYSTEM and Administrators may open it.
+    [IO.Path]::Combine($env:ProgramData, 'octocert')
+}
+
+# ---- The configuration of an instance, read as text: the program would leave keys in our profile
+
+function Read-Configuration($path) {
+    # Tentacle rewrites the file in place, so a reader may meet half of it: look again before giving up.
+    for ($attempt = 1; ; $attempt++) {
+        try {
+            $xml = New-Object System.Xml.XmlDocument
+            $xml.PreserveWhitespace = $true
+            $xml.XmlResolver = $null
+            $xml.LoadXml([IO.File]::ReadAllText($path))
+            return $xml
+        } catch {
+            if ($attempt -ge 3) { throw "the configuration $path cannot be read: $(Get-Cause $_)" }
+            Start-Sleep -Milliseconds 200
+        }
+    }
+}
+
+function Get-Setting($xml, $key) {
+    $node = $xml.SelectSingleNode("//set[@key='$key']")
+    if ($node -and $node.InnerText.Trim()) { $node.InnerText.Trim() }
+}
+
+function Get-Thumbprint($xml) {
+    $text = Get-Setting $xml 'Tentacle.CertificateThumbprint'
+    if ($text -match '^[0-9A-Fa-f]{40}$') { $text.ToUpperInvariant() }
+}
+
+# ---- What an earlier visit left
+
+function Get-JournalPath($config) {
+    "$config.octocert.json"
+}
+
+function Read-Journal($config) {
+    # How far which run came with this instance; nothing where no run ever touched it.
+    $path = Get-JournalPath $config
+    if ([IO.File]::Exists($path)) { ConvertFrom-Json ([IO.File]::ReadAllText($path)) }
+}
+
+function Select-Journal($journal) {
+    # The part of a journal that is reported.
+    if ($journal) {
+        [ordered]@{
+            run = Get-Field $journal 'run'; phase = Get-Field $journal 'phase'
+            old = Get-Field $journal 'old'; new = Get-Field $journal 'new'; at = Get-Field $journal 'at'
+        }
+    }
+}
+
+# ---- Services and processes
+
+function Get-ProcessFacts($id) {
+    if ($id) { Get-CimInstance -ClassName Win32_Process -Filter "ProcessId=$id" }
+}
+
+function Get-ServiceFacts($name) {
+    $quoted = $name -replace "([\\'])", '\$1'
+    $service = Get-CimInstance -ClassName Win32_Service -Filter "Name='$quoted'"
+    if (-not $service) {
+        return [ordered]@{ state = 'Missing'; start_mode = $null; account = $null; process = $null; process_started = $null }
+    }
+    $process = Get-ProcessFacts $service.ProcessId
+    $started = $null
+    if ($process) { $started = Format-Time $process.CreationDate }
+    $id = $null
+    if ($service.ProcessId) { $id = [int]$service.ProcessId }
+    [ordered]@{
+        state = $service.State -replace ' ', ''   # 'Stop Pending' of WMI is 'StopPending' elsewhere
+        start_mode = $service.StartMode; account = $service.StartName; process = $id; process_started = $started
+    }
+}
+
+# ---- What is served
+
+function Get-LoopbackAddress($listenIp, $port) {
+    if (-not $listenIp -or $listenIp -eq 'any' -or $listenIp -eq '0.0.0.0' -or $listenIp -eq '::') { '127.0.0.1' } else { $listenIp }
+}
+
+function Get-Served($port, $listenIp, $seconds) {
+    # The certificate that the running service presents. No client certificate is needed, and nothing is trusted.
+    $address = Get-LoopbackAddress $listenIp $port
+    $served = [ordered]@{ address = "${address}:$port"; der = $null; error = $null }
+    $client = $null
+    $tls = $null
+    try {
+        $ip = [Net.IPAddress]::Parse($address)
+        $client = New-Object System.Net.Sockets.TcpClient($ip.AddressFamily)
+        $pending = $client.BeginConnect($ip, $port, $null, $null)
+        if (-not $pending.AsyncWaitHandle.WaitOne([int]($seconds * 1000))) { throw "no answer within $seconds s" }
+        $client.EndConnect($pending)
+        $client.ReceiveTimeout = [int]($seconds * 1000)
+        $client.SendTimeout = [int]($seconds * 1000)
+        $accept = [Net.Security.RemoteCertificateValidationCallback] { $true }
+        $tls = New-Object System.Net.Security.SslStream($client.GetStream(), $false, $accept)
+        # Named, because old .NET would offer nothing above TLS 1.0 here: Tls12, Tls11, Tls.
+        $tls.AuthenticateAsClient($address, $null, [Security.Authentication.SslProtocols](3072 -bor 768 -bor 192), $false)
+        $served.der = [Convert]::ToBase64String($tls.RemoteCertificate.GetRawCertData())
+    } catch {
+        $served.error = Get-Cause $_
+    } finally {
+        if ($tls) { $tls.Dispose() }
+        if ($client) { $client.Close() }
+    }
+    $served
+}
+
+# ---- Programs
+
+function Format-Argument($text) {
+    # By the rules of CommandLineToArgvW; .NET Framework has no ArgumentList.
+    '"' + ($text -replace '(\\*)"', '$1$1\"' -replace '(\\+)$', '$1$1') + '"'
+}
+
+function Invoke-Program($exe, [string[]]$arguments, $seconds) {
+    # Not `& $exe 2>&1`: under ErrorActionPreference Stop, 5.1 turns the first line on stderr into an exception.
+    $start = New-Object System.Diagnostics.ProcessStartInfo
+    $start.FileName = $exe
+    $start.Arguments = (@($arguments | ForEach-Object { Format-Argument $_ }) -join ' ')
+    $start.UseShellExecute = $false
+    $start.CreateNoWindow = $true
+    $start.RedirectStandardInput = $true   # or the program would read ours
+    $start.RedirectStandardOutput = $true
+    $start.RedirectStandardError = $true
+    $process = [System.Diagnostics.Process]::Start($start)
+    try {
+        $process.StandardInput.Close()
+        $out = $process.StandardOutput.ReadToEndAsync()
+        $err = $process.StandardError.ReadToEndAsync()
+        if (-not $process.WaitForExit([int]($seconds * 1000))) {
+            $process.Kill()
+            throw "$exe $($arguments[0]) did not end within $seconds s"
+        }
+        $process.WaitForExit()   # the streams are complete only after this one
+        @{ code = $process.ExitCode; out = $out.Result; err = $err.Result }
+    } finally {
+        $process.Dispose()
+    }
+}
+
+function Invoke-Schtasks([string[]]$arguments) {
+    Invoke-Program ([IO.Path]::Combine($env:SystemRoot, 'System32', 'schtasks.exe')) $arguments 30
+}

@@ -1,0 +1,80 @@
+"""The audit log: entries once, in a chain that shows every change."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from bot.audit import AuditLog, Entry
+from bot.clock import FakeClock
+from bot.runs.database import Database
+from bot.runs.tables import audit as table
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """Return a fresh embedded database."""
+    with Database(f"sqlite:///{tmp_path}/octocert.sqlite") as opened:
+        yield opened
+
+
+@pytest.fixture
+def log(database: Database) -> AuditLog:
+    """Return a log with three entries."""
+    made = AuditLog(database.engine, FakeClock())
+    for key in ("asked", "approved", "outcome"):
+        made.append(f"r-1:{key}", Entry(kind=key, run="r-1", target="web-01", who="U0ADA"))
+    return made
+
+
+def test_an_untouched_chain_is_whole(log: AuditLog) -> None:
+    """Three entries, no flaw, newest first."""
+    assert list(log.flaws()) == []
+    assert [e.entry.kind for e in log.entries()] == ["outcome", "approved", "asked"]
+
+
+def test_a_repeated_step_adds_nothing(log: AuditLog) -> None:
+    """Entries are unique by their key."""
+    log.append("r-1:outcome", Entry(kind="outcome", run="r-1"))
+    assert len(log.entries()) == 3
+
+
+def test_entries_from_many_threads_make_one_chain(log: AuditLog) -> None:
+    """Appending is one at a time."""
+    threads = [
+        threading.Thread(target=log.append, args=(f"r-2:{n}", Entry(kind="outcome", run="r-2"))) for n in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(log.entries(limit=100)) == 23
+    assert list(log.flaws()) == []
+
+
+def test_a_changed_byte_is_found(log: AuditLog, database: Database) -> None:
+    """Whoever edits an entry is found out, and which one it was."""
+    with database.engine.begin() as connection:
+        connection.execute(
+            table.update().where(table.c.seq == 2).values(entry=sa.func.replace(table.c.entry, "ADA", "BEN"))
+        )
+    assert "Entry 2 was changed" in next(log.flaws())
+
+
+def test_a_removed_entry_is_found(log: AuditLog, database: Database) -> None:
+    """So is a gap."""
+    with database.engine.begin() as connection:
+        connection.execute(table.delete().where(table.c.seq == 2))
+    assert "Entry 2 is missing" in next(log.flaws())
+
+
+def test_two_swapped_entries_are_found(log: AuditLog, database: Database) -> None:
+    """So is another order."""
+    with database.engine.begin() as connection:
+        rows = connection.execute(sa.select(table).where(table.c.seq.in_([2, 3])).order_by(table.c.seq)).all()
+        connection.execute(table.delete().where(table.c.seq.in_([2, 3])))
+        for row, seq in zip(rows, (3, 2), strict=True):
+            connection.execute(table.insert().values(seq=seq, key=row.key, entry=row.entry, hash=row.hash))
+    assert list(log.flaws())
