@@ -1,5 +1,6 @@
 """The only place where clients and services are built and joined."""
 
+import logging
 import signal
 import threading
 from collections.abc import Callable
@@ -10,7 +11,6 @@ from slack_bolt import App
 from slack_bolt.adapter.socket_mode import SocketModeHandler
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
-from slack_sdk.http_retry.builtin_handlers import RateLimitErrorRetryHandler
 
 from bot.audit import AuditLog
 from bot.certificates import handshake
@@ -18,7 +18,7 @@ from bot.certificates.sources import Sources
 from bot.clock import Clock, SystemClock
 from bot.domain.errors import SettingsError
 from bot.domain.policy import Policy
-from bot.octopus import Octopus
+from bot.octopus.client import Client
 from bot.runs.announcer import Announcer
 from bot.runs.caretaker import Caretaker
 from bot.runs.carrier import RunCarrier
@@ -56,14 +56,14 @@ class Bot:
         self.database = Database(settings.database.url, password=password.read() if password else None)
         engine = self.database.engine
         bot_token = settings.slack.bot_token.read().reveal()
-        client = WebClient(token=bot_token, base_url=settings.slack.api_url)
-        client.retry_handlers.append(RateLimitErrorRetryHandler(max_retry_count=2))
+        # without the library's own retries: a post repeated after a lost answer would stand there twice
+        client = WebClient(token=bot_token, base_url=settings.slack.api_url, retry_handlers=[])
         self.ledger = Ledger(engine, clock)
         self.audit = AuditLog(engine, clock)
         outbox = DurableOutbox(engine)
         self.notifier = Notifier(client, outbox, clock)
         announcer = Announcer(self.ledger, outbox, self.notifier, clock)
-        octopus = Octopus.at(
+        octopus = Client(
             settings.octopus.url,
             settings.octopus.api_key.read,
             ca_file=settings.octopus.ca_file,
@@ -83,6 +83,7 @@ class Bot:
                 see=see,
                 clock=clock,
                 inspect_seconds=deadlines.inspect_host,
+                loopback_seconds=deadlines.loopback,
                 in_flight=settings.winrm.in_flight,
             )
         )
@@ -107,7 +108,7 @@ class Bot:
         )
         self.desk = Desk(gear, self.inspector, self.engine, policy)
         self.caretaker = Caretaker(self.ledger, announcer, self.audit, self.engine, Rotation(gear), clock)
-        self._slack = App(client=client, token_verification_enabled=False)
+        self._slack = App(client=client, token_verification_enabled=False, logger=logging.getLogger("slack_bolt"))
         register(self._slack, self.desk, command=settings.slack.command)
         app_token = settings.slack.app_token.read().reveal()
         self._socket = SocketModeHandler(
@@ -132,7 +133,7 @@ class Bot:
         self.engine.launch()
         self.caretaker.start()
         try:
-            self._socket.connect()
+            self._socket.connect()  # type: ignore[no-untyped-call]
         except SlackApiError as error:
             raise SettingsError(
                 f"Slack refuses the app token ({error.response.get('error')}). Check [slack] app_token: "
@@ -141,7 +142,7 @@ class Bot:
 
     def stop(self) -> None:
         """Take nothing new, let what runs end or be resumed, and say what is still to be said."""
-        self._socket.close()
+        self._socket.close()  # type: ignore[no-untyped-call]
         self.caretaker.stop()
         self.desk.close()
         self.engine.stop()

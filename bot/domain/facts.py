@@ -37,6 +37,10 @@ class Health(StrEnum):
         return self in {Health.HEALTHY, Health.HAS_WARNINGS}
 
 
+WORST_FIRST = (Health.UNAVAILABLE, Health.UNHEALTHY, Health.UNKNOWN, Health.HAS_WARNINGS, Health.HEALTHY)
+"""The order in which one health speaks for several records."""
+
+
 class ServiceState(StrEnum):
     """The state of a Windows service, as the service manager names it."""
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bot.domain import codec, dangers
-from bot.domain.facts import EstateIndex, Health, RecordKind, Style, TargetFacts
+from bot.domain.facts import WORST_FIRST, EstateIndex, Health, RecordKind, Style, TargetFacts
 from bot.domain.plan import Order, Plan, Refusal, Request, Source, StepKind, TargetPlan
 from bot.domain.thumbprint import Thumbprint
 
@@ -179,5 +179,4 @@ def narrowed(plan: Plan, names: Iterable[str]) -> Plan:
 
 def baseline(facts: TargetFacts) -> Health:
     """Return the worst health among a target's records before anything was done."""
-    order = [Health.UNAVAILABLE, Health.UNHEALTHY, Health.UNKNOWN, Health.HAS_WARNINGS, Health.HEALTHY]
-    return min((r.health for r in facts.records), key=order.index, default=Health.UNKNOWN)
+    return min((r.health for r in facts.records), key=WORST_FIRST.index, default=Health.UNKNOWN)

@@ -1,4 +1,4 @@
-"""The announcer: what is in the ledger, said in Slack. Every message has a key, so a repeated step says nothing twice."""
+"""The announcer: what is in the ledger, said in Slack. Messages have keys, so a repeated step says nothing twice."""
 
 from bot.clock import Clock
 from bot.runs.ledger import Ledger

@@ -171,6 +171,7 @@ class RunCarrier:
             name,
             aftermath.kind,
             in_force=aftermath.in_force,
+            health=aftermath.health,
             what=what,
             undone=aftermath.undone,
             now=aftermath.now,

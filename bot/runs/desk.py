@@ -6,11 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
+from bot.domain import names
 from bot.domain.commands import Command, parse
 from bot.domain.errors import UserError
-from bot.domain import names
-from bot.domain.plan import Order, Request
+from bot.domain.plan import Request
 from bot.domain.policy import Policy
+from bot.domain.run import Run
 from bot.runs.asking import Asker, Click
 from bot.runs.engine import DurableEngine
 from bot.runs.inspector import Inspector
@@ -85,22 +86,24 @@ class Desk:
 
     def _help(self, command: Command, asker: Asker) -> None:
         changes = self._policy.refuses_request(asker.user, asker.channel) is None
-        self._whisper(asker, messages.help_text(command.topic, may_change=changes))
+        self._whisper(
+            asker, messages.help_text(command.arguments[0] if command.arguments else None, may_change=changes)
+        )
 
     def _show_thumbprint(self, command: Command, asker: Asker) -> None:
-        self._whisper(asker, messages.working(f"Looking at {_listed(command.targets)} from every side…"))
+        self._whisper(asker, messages.working(f"Looking at {_listed(command.arguments)} from every side…"))
         index = self._inspector.index()
-        facts = self._inspector.look(names.match(command.targets, index), index, deeply=False)
+        facts = self._inspector.look(names.match(command.arguments, index), index, deeply=False)
         self._post(asker, messages.thumbprints(facts, now=self._gear.clock.now()))
 
     def _check_health(self, command: Command, asker: Asker) -> None:
         octopus, deadline = self._gear.octopus, self._gear.deadlines.health_task
-        groups = names.match(command.targets, self._inspector.index())
+        groups = names.match(command.arguments, self._inspector.index())
         records = [r for g in groups for r in g.records]
-        started = octopus.start_health(records, f"check-{asker.key[-24:]}")
-        self._post(asker, messages.health_started([g.name for g in groups], [t.url for t in started]))
-        results = {task.space_id: octopus.follow(task, deadline=deadline) for task in started}
-        reports = [octopus.health(r, task=results.get(r.space_id)) for r in records]
+        started = octopus.start_health(records, f"octocert check-{asker.key[-24:]}")
+        self._post(asker, messages.health_started([g.name for g in groups], [t.url for t in started.values()]))
+        results = {space: octopus.follow(task, deadline) for space, task in started.items()}
+        reports = [octopus.health(r, results.get(r.space_id)) for r in records]
         self._post(asker, messages.health_result(reports))
 
     def _request(self, command: Command, asker: Asker) -> Request:
@@ -109,9 +112,9 @@ class Desk:
             user_name=asker.user_name,
             channel=asker.channel,
             thread=asker.thread,
-            names=command.targets,
+            names=command.arguments,
             source=command.source,
-            order=command.order or Order.DEFAULT,
+            order=command.order,
             reason=command.reason,
             accept=command.accept,
         )
@@ -120,7 +123,7 @@ class Desk:
         refusal = self._policy.refuses_request(asker.user, asker.channel)
         if refusal:
             raise UserError(refusal)
-        self._whisper(asker, messages.working(f"Looking at {_listed(command.targets)} before planning…"))
+        self._whisper(asker, messages.working(f"Looking at {_listed(command.arguments)} before planning…"))
         request = self._request(command, asker)
         plan = self._proposals.plan(request)
         if plan.targets:
@@ -129,28 +132,29 @@ class Desk:
             self._post(asker, messages.refusals(plan))
 
     def _plan(self, command: Command, asker: Asker) -> None:
-        self._whisper(asker, messages.working(f"Looking at {_listed(command.targets)} before planning…"))
+        self._whisper(asker, messages.working(f"Looking at {_listed(command.arguments)} before planning…"))
         self._post(asker, messages.plan_only(self._proposals.plan(self._request(command, asker))))
 
     def _status(self, command: Command, asker: Asker) -> None:
         now = self._gear.clock.now()
-        if command.run is None:
+        if not command.arguments:
             self._whisper(asker, messages.status(self._gear.ledger.recent(RECENT), now=now))
             return
-        run = self._gear.ledger.find(command.run)
-        if run is None:
-            raise UserError(f"There is no run {command.run}. `status` lists the recent ones.")
-        self._whisper(asker, messages.status_one(run, now=now))
+        self._whisper(asker, messages.status_one(self._named(command), now=now))
 
     def _cancel(self, command: Command, asker: Asker) -> None:
-        run = self._gear.ledger.find(command.run or "")
-        if run is None:
-            raise UserError(f"There is no run {command.run}. `status` lists the recent ones.")
+        run = self._named(command)
         refusal = self._proposals.cancel(run, asker)
         self._whisper(asker, messages.problem(refusal) if refusal else messages.working(f"{run.id} is being stopped."))
 
+    def _named(self, command: Command) -> Run:
+        run = self._gear.ledger.find(command.arguments[0])
+        if run is None:
+            raise UserError(f"There is no run “{command.arguments[0][:24]}”. `status` lists the recent ones.")
+        return run
+
     def _history(self, command: Command, asker: Asker) -> None:
-        target = command.targets[0] if command.targets else None
+        target = command.arguments[0] if command.arguments else None
         entries = self._gear.audit.entries(target=target, limit=RECENT * 2)
         self._whisper(asker, messages.history(entries))
 

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 import structlog
@@ -22,15 +23,15 @@ from bot.domain.facts import (
     TargetFacts,
     TaskInfo,
 )
-from bot.domain.names import TargetGroup
+from bot.domain.names import TargetGroup, endpoint_of
 from bot.domain.thumbprint import Thumbprint
-from bot.octopus import Octopus
+from bot.octopus.client import Client
 from bot.runs.directory import Directory, Reach
 from bot.windows.hands import Hands
 
 log = structlog.get_logger("octocert.inspector")
 
-LOOKAHEAD_MINUTES = 60
+LOOKAHEAD = timedelta(hours=1)
 """How far ahead scheduled deployments are looked for."""
 See = Callable[[str, int], Sighting]
 
@@ -39,7 +40,7 @@ See = Callable[[str, int], Sighting]
 class Tools:
     """The clients with which the inspector looks."""
 
-    octopus: Octopus
+    octopus: Client
     hands: Hands
     directory: Directory
     see: See
@@ -47,6 +48,8 @@ class Tools:
     clock: Clock
     inspect_seconds: float
     """The deadline of one inspect visit."""
+    loopback_seconds: float
+    """How long a host may take for a handshake with itself."""
     in_flight: int
 
 
@@ -92,7 +95,10 @@ class Inspector:
         return found
 
     def _host(self, reach: Reach) -> HostFacts:
-        return self._tools.hands.inspect(reach.endpoint, loopback=True, deadline=self._tools.inspect_seconds)
+        tools = self._tools
+        return tools.hands.inspect(
+            reach.endpoint, loopback_seconds=tools.loopback_seconds, deadline=tools.inspect_seconds
+        )
 
     def _target(
         self, group: TargetGroup, index: EstateIndex, hosts: "_Shared", server: Thumbprint | None, deeply: bool
@@ -107,8 +113,7 @@ class Inspector:
             sightings.append(self._looks.submit(tools.octopus.discover, first))
         work = []
         if deeply:
-            work = [self._looks.submit(tools.octopus.running_tasks, r) for r in group.records]
-            work += [self._looks.submit(tools.octopus.scheduled_tasks, r, LOOKAHEAD_MINUTES) for r in group.records]
+            work = [self._looks.submit(tools.octopus.running_tasks, r, LOOKAHEAD) for r in group.records]
         host, host_error = hosts.result(reach)
         instance, instance_error = find_instance(first, host, reach.instance) if host else (None, None)
         ids = {r.id for r in group.records}
@@ -167,14 +172,6 @@ def _tasks(future: Future[tuple[TaskInfo, ...]]) -> tuple[TaskInfo, ...]:
     return future.result()
 
 
-def endpoint_of(record: Record) -> str:
-    """Return `host:port` of a listening record, the subscription URI of a polling one, in small letters."""
-    if record.style is Style.POLLING:
-        return record.uri.rstrip("/").casefold()
-    name, port = _host_and_port(record.uri)
-    return f"{name}:{port}".casefold()
-
-
 def _host_and_port(uri: str) -> tuple[str, int]:
     parts = urlsplit(uri)
     return parts.hostname or "", parts.port or 10933
@@ -194,7 +191,8 @@ def find_instance(record: Record, host: HostFacts, wanted: str | None) -> tuple[
                 if known and known == subscription:
                     return one, None
         return None, (
-            f"no instance on {host.computer} polls with the subscription {record.uri}; found: {_described(host.instances)}"
+            f"no instance on {host.computer} polls with the subscription {record.uri}; "
+            f"found: {_described(host.instances)}"
         )
     _, port = _host_and_port(record.uri)
     for one in candidates:

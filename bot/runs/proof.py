@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from bot.domain.errors import UserError
-from bot.domain.facts import Health, Record, Style
+from bot.domain.facts import WORST_FIRST, Health, Record, Style
 from bot.domain.plan import StepKind, TargetPlan
 from bot.domain.planner import baseline
 from bot.domain.run import OutcomeKind, StepState
-from bot.octopus import HealthReport, RecordVanished, TaskResult
+from bot.octopus.errors import RecordVanished
+from bot.octopus.tasks import HealthReport, TaskResult
 from bot.runs.rotation import Gear, Rotation
 
 UNDO = "undo"
@@ -26,8 +27,7 @@ class _Watched:
 
     @property
     def worst(self) -> Health:
-        order = [Health.UNAVAILABLE, Health.UNHEALTHY, Health.UNKNOWN, Health.HAS_WARNINGS, Health.HEALTHY]
-        return min((r.health for r in self.reports), key=order.index, default=Health.UNKNOWN)
+        return min((r.health for r in self.reports), key=WORST_FIRST.index, default=Health.UNKNOWN)
 
 
 class Proof:
@@ -75,8 +75,9 @@ class Proof:
         results: dict[str, TaskResult] = {}
         failure = ""
         try:
-            for task in octopus.start_health([r for w in watched for r in w.target.facts.records], key):
-                results[task.space_id] = octopus.follow(task, deadline=self._gear.deadlines.health_task)
+            tasks = octopus.start_health([r for w in watched for r in w.target.facts.records], f"octocert {key}")
+            for space, task in tasks.items():
+                results[space] = octopus.follow(task, self._gear.deadlines.health_task)
         except UserError as error:
             failure = str(error)
         for one in watched:
@@ -85,7 +86,7 @@ class Proof:
                 result = results.get(record.space_id)
                 if result is None:
                     one.unproven = failure or "no Health task was queued"
-                elif not result.is_over:
+                elif not result.completed:
                     why = f": {result.why}" if result.why else ""
                     one.unproven = f"the Health task {result.id} is still {result.state}{why}"
                 elif result.state == "Canceled":
@@ -95,7 +96,7 @@ class Proof:
 
     def _read(self, one: _Watched, record: Record, result: TaskResult, before: str | None) -> None:
         try:
-            report = self._gear.octopus.health(record, task=result)
+            report = self._gear.octopus.health(record, result)
         except RecordVanished:
             return
         except UserError as error:

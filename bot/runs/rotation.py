@@ -1,4 +1,4 @@
-"""One target's rotation: its visits, the look from outside, its records. Each method is one step that may be repeated."""
+"""One target's rotation: visits, the look from outside, records. Each method is a step that may be repeated."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +15,8 @@ from bot.domain.facts import HostFacts, ServiceState, Sighting, Style, TargetFac
 from bot.domain.plan import StepKind, TargetPlan
 from bot.domain.run import Run, StepState
 from bot.domain.thumbprint import Thumbprint
-from bot.octopus import Octopus, RecordVanished
+from bot.octopus.client import Client
+from bot.octopus.errors import RecordVanished
 from bot.runs.announcer import Announcer
 from bot.runs.directory import Directory
 from bot.runs.inspector import See
@@ -23,8 +24,8 @@ from bot.runs.ledger import Ledger
 from bot.runs.legs import ON_HOST, Leg, legs_of
 from bot.settings import Deadlines
 from bot.windows.errors import RemoteError, RemoteErrorKind
-from bot.windows.transport import Endpoint
 from bot.windows.hands import Action, Applied, Hands, Job, Progress
+from bot.windows.transport import Endpoint
 
 log = structlog.get_logger("octocert.rotation")
 
@@ -54,7 +55,7 @@ class Gear:
     ledger: Ledger
     announcer: Announcer
     audit: AuditLog
-    octopus: Octopus
+    octopus: Client
     hands: Hands
     directory: Directory
     sources: Sources
@@ -118,9 +119,7 @@ class Rotation:
         watcher = _Watcher(self, run_id, name)
         expected = Thumbprint(new) if new else target.new
         try:
-            pfx = (
-                gear.sources.encoded(run.plan.source.pfx, gear.clock.now(), expected) if _needs_pfx(run, leg) else None
-            )
+            pfx = self._pfx(run, leg, expected)
             job = self._job(run, target, tuple(actions), expected, pfx, restore_run=run.plan.source.backup)
             applied = self._apply(target, job, watcher.progress)
         except UserError as error:
@@ -159,16 +158,20 @@ class Rotation:
             )
         return {"ok": True, "new": str(result) if result else None}
 
+    def _pfx(self, run: Run, leg: Leg, expected: Thumbprint | None) -> bytes | None:
+        name = run.plan.source.pfx
+        if name is None or expected is None or StepKind.IMPORT not in leg.steps:
+            return None
+        return self._gear.sources.encoded(name, self._gear.clock.now(), expected)
+
     def put_back_visit(self, run: Run, target: TargetPlan) -> Applied:
         """Put the former certificate back on the host and restart the service; UserError if that cannot be done."""
         job = self._job(run, target, restore_actions(target), None, None, restore_run=None)
-        return self._apply(target, job, lambda progress: None)
+        return self._apply(target, job, _unwatched)
 
     def sweep(self, run: Run, target: TargetPlan) -> None:
         """Remove what the run left on the host: the copy of the configuration and its journal."""
-        self._apply(
-            target, self._job(run, target, (Action.SWEEP,), None, None, restore_run=None), lambda progress: None
-        )
+        self._apply(target, self._job(run, target, (Action.SWEEP,), None, None, restore_run=None), _unwatched)
 
     def _job(
         self,
@@ -199,6 +202,7 @@ class Rotation:
             program_seconds=deadlines.program,
             stop_seconds=deadlines.service_stop,
             start_seconds=deadlines.service_start,
+            loopback_seconds=deadlines.loopback,
         )
 
     def _apply(self, target: TargetPlan, job: Job, on_progress: Callable[[Progress], None]) -> Applied:
@@ -225,7 +229,10 @@ class Rotation:
 
     def inspect(self, facts: TargetFacts) -> HostFacts:
         """Look at the target's host again."""
-        return self._gear.hands.inspect(self.endpoint(facts), loopback=True, deadline=self._gear.deadlines.inspect_host)
+        deadlines = self._gear.deadlines
+        return self._gear.hands.inspect(
+            self.endpoint(facts), loopback_seconds=deadlines.loopback, deadline=deadlines.inspect_host
+        )
 
     def served(self, run_id: str, name: str, new: str) -> dict[str, Any]:
         """See the new certificate served from outside, where it could be seen before.
@@ -378,14 +385,14 @@ class _Watcher:
             self._rotation.note(self._run_id, self._name, self.current, StepState.ERROR, what)
 
 
+def _unwatched(_progress: Progress) -> None:
+    """Show nobody: the steps of the plan are not what is being done."""
+
+
 def restore_actions(target: TargetPlan) -> tuple[Action, ...]:
     """Return what the host does to put a certificate back."""
     served = (Action.SERVED,) if target.facts.style is Style.LISTENING else ()
     return (Action.RESTORE, Action.RESTART, *served)
-
-
-def _needs_pfx(run: Run, leg: Leg) -> bool:
-    return run.plan.source.pfx is not None and StepKind.IMPORT in leg.steps
 
 
 def _contradiction(

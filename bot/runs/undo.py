@@ -1,14 +1,14 @@
 """Undo: puts a target's former certificate and thumbprint back, and says honestly in which state it is then."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bot.domain.errors import UserError
-from bot.domain.facts import Instance, ServiceState, Style
+from bot.domain.facts import WORST_FIRST, Health, Instance, ServiceState, Style
 from bot.domain.plan import StepKind, TargetPlan
 from bot.domain.run import OutcomeKind
 from bot.domain.thumbprint import Thumbprint
-from bot.octopus import RecordVanished
+from bot.octopus.errors import RecordVanished
 from bot.runs.rotation import Gear, Rotation
 
 
@@ -21,6 +21,8 @@ class Aftermath:
     undone: str
     now: str
     advice: str
+    health: Health | None = None
+    """As a check after the undo found it; None where none was made."""
 
 
 class Undo:
@@ -65,7 +67,21 @@ class Undo:
             )
         if records.changed:
             undone.append("the thumbprint in Octopus was put back")
-        return self._seen(target, undone)
+        aftermath = self._seen(target, undone)
+        if undone and aftermath.kind is OutcomeKind.UNDONE:
+            return replace(aftermath, health=self._health(run_id, target))
+        return aftermath
+
+    def _health(self, run_id: str, target: TargetPlan) -> Health | None:
+        """Have Octopus look again, so that it does not go on showing what the undone state looked like."""
+        octopus, worst = self._gear.octopus, list[Health]()
+        try:
+            for task in octopus.start_health(target.facts.records, f"octocert {run_id}-undo-{target.name}").values():
+                octopus.follow(task, self._gear.deadlines.health_task)
+            worst = [octopus.health(r).health for r in target.facts.records]
+        except UserError:
+            return None
+        return next((h for h in WORST_FIRST if h in worst), None)
 
     def _instance(self, target: TargetPlan) -> Instance:
         facts = self._rotation.inspect(target.facts)
@@ -107,7 +123,7 @@ class Undo:
                 in_force=None,
                 undone=what,
                 now=f"The service “{instance.service}” is {instance.state.value}.",
-                advice="A task on the host starts it as soon as it has stopped; look at it if it stays so for ten minutes.",
+                advice="A task on the host starts it once it has stopped; look at it if it stays so for ten minutes.",
             )
         served = instance.served
         if target.facts.style is Style.LISTENING and served and served.thumbprint not in {target.old, None}:

@@ -18,9 +18,8 @@ from bot.sandbox.pki import Authority
 from bot.sandbox.windows.host import WINDOWS_2019, Host, Profile
 
 _FAKE_CLOCK_STEP = 0.02
+_FAKE_CLOCK_LOOK = 0.002
 """Seconds between two looks at a clock that is not the machine's: it may be moved at any time."""
-
-_TURN_SECONDS = 0.002
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +37,7 @@ class World:
     """One estate; the truth.
 
     `root` is an empty folder, hosts live under `root/hosts/NAME`; `pace` is the seconds that one stop or start of a
-    service takes. Thread-safe by `lock`, which no callback on `loop` may take: others wait for the loop while they
-    hold it.
+    service takes. Thread-safe by `lock`; nobody waits for the loop, or for a condition of the world, while holding it.
     """
 
     def __init__(
@@ -99,9 +97,9 @@ class World:
     def wait(self, condition: Callable[[], bool], seconds: float) -> bool:
         """Wait until a condition of the world holds; False when it does not within so many seconds of its clock."""
         deadline = self.clock.monotonic() + seconds
-        with self.changed:
-            while True:
-                self.timers.run_due()
+        while True:
+            self.timers.run_due()
+            with self.changed:
                 if condition():
                     return True
                 left = deadline - self.clock.monotonic()
@@ -111,7 +109,7 @@ class World:
                     self.changed.wait(min(left, 0.1))
                 else:
                     # Other threads get their turn in real time before the other clock moves on.
-                    self.changed.wait(_TURN_SECONDS)
+                    self.changed.wait(_FAKE_CLOCK_LOOK)
                     self.clock.sleep(min(left, max(_FAKE_CLOCK_STEP, seconds / 100)))
 
     def close(self) -> None:
@@ -138,7 +136,6 @@ class Timers:
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
         self._wake = threading.Condition()
-        self._running = threading.RLock()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
@@ -176,7 +173,7 @@ class Timers:
                     return
                 wait: float | None = None
                 if self._heap:
-                    wait = max(0.0, self._heap[0][0] - self._clock.monotonic()) if patient else _FAKE_CLOCK_STEP
+                    wait = max(0.0, self._heap[0][0] - self._clock.monotonic()) if patient else _FAKE_CLOCK_LOOK
                 self._wake.wait(wait)
             self.run_due()
 

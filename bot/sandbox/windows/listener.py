@@ -189,7 +189,7 @@ class TlsListener:
         """Bind and listen at once, OSError if the port is taken; connections made while `refuses` are dropped."""
         self._loop = loop
         self._links: set[TlsLink] = set()
-        self._context = tls_context(identity)
+        self._context: SSL.Context | None = None  # made for the first connection: most of an estate is never asked
         self._weak = identity.bits < _MINIMUM_BITS
         self._refuses = refuses
         self._idle = idle
@@ -223,6 +223,7 @@ class TlsListener:
     def _accept(self) -> asyncio.Protocol:
         if self._weak or self._refuses():
             return _Dropped()
+        self._context = self._context or tls_context(self.identity)
         link = _Tracked(self._context, self._conversation(), server=True, idle=self._idle)
         link.track(self._links)
         return link

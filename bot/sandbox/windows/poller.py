@@ -64,14 +64,14 @@ class Poller:
 
     async def _connection(self) -> bool:
         """Hold one connection until it is lost; return whether it was accepted at all."""
-        target = urlsplit(self.entry.address or "")
         self._heard, self._over, accepted = b"", asyncio.Event(), False
         link = TlsLink(self._context, self, server=False, idle=None)
         try:
+            target = urlsplit(self.entry.address or "")
             async with asyncio.timeout(_CONNECT_SECONDS):
                 loop = asyncio.get_running_loop()
-                await loop.create_connection(lambda: link, target.hostname, target.port or 10943)
-        except (OSError, TimeoutError) as error:
+                await loop.create_connection(lambda: link, target.hostname or "", target.port or 10943)
+        except (OSError, TimeoutError, ValueError) as error:
             self._log("ERROR", f"{self.entry.address}: {error}; will retry")
             return False
         try:

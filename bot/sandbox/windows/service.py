@@ -1,6 +1,7 @@
 """Windows services of the sandbox: a service manager that answers at once and a process that takes its time."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
@@ -86,7 +87,6 @@ class Service:
     @property
     def state(self) -> ServiceState:
         """The present state."""
-        self._world.timers.run_due()
         return self._state
 
     @property
@@ -119,9 +119,8 @@ class Service:
 
     def boot(self) -> None:
         """Be running already, as a service is that came up with its machine."""
-        with self._world.changed:
-            self.start()
-            self._run()
+        self.start()
+        self._run()
 
     def stop(self) -> None:
         """Begin to stop; ServiceError 1062 when it is stopped, 1061 while it changes."""
@@ -142,23 +141,28 @@ class Service:
 
     def kill(self) -> None:
         """End the process at once, as a crash or `taskkill /F` would."""
-        with self._world.changed:
-            if self.process is not None:
-                self._finish("killed")
+        self._finish("killed")
 
     def close(self) -> None:
         """Let go of everything, when the world ends."""
         with self._world.changed:
             self._turn += 1
-            if self.program is not None:
-                self.program.close()
-                self.program = None
+            program, self.program = self.program, None
+        if program is not None:
+            program.close()
 
     def _run(self) -> None:
-        if self.program is not None:
-            self.program.run()
-            self._world.record(self.host.name, "running", self.name)
-            self._become(ServiceState.RUNNING)
+        """Have the program begin its work, then be running; unless it was killed meanwhile."""
+        program = self.program
+        if program is None:
+            return
+        program.run()
+        with self._world.changed:
+            if self.program is program:
+                self._world.record(self.host.name, "running", self.name)
+                self._become(ServiceState.RUNNING)
+                return
+        program.close()
 
     def _end(self) -> None:
         if self.host.faults.stuck_stop:
@@ -171,14 +175,21 @@ class Service:
     def _restart(self) -> None:
         """Start again what somebody stopped, as the watchdog or the service's recovery does."""
         if self._state is ServiceState.STOPPED:
-            self.start()
+            with suppress(ServiceError):  # somebody else was faster, or the configuration is broken
+                self.start()
 
     def _finish(self, kind: str) -> None:
-        if self.program is not None:
-            self.program.close()
-        self.program = self.process = None
-        self._world.record(self.host.name, kind, self.name)
-        self._become(ServiceState.STOPPED)
+        """End the process: first what it holds, without the world's lock, then be stopped."""
+        with self._world.changed:
+            program, self.program = self.program, None
+            if program is None:
+                return
+            self._become(ServiceState.STOP_PENDING)
+        program.close()
+        with self._world.changed:
+            self.process = None
+            self._world.record(self.host.name, kind, self.name)
+            self._become(ServiceState.STOPPED)
 
     def _become(self, state: ServiceState) -> None:
         self._state = state
@@ -190,7 +201,8 @@ class Service:
 
         def act() -> None:
             with self._world.changed:
-                if self._turn == turn:
-                    action()
+                overtaken = self._turn != turn
+            if not overtaken:
+                action()
 
         self._world.timers.after(seconds, act)

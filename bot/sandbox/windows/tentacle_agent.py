@@ -85,6 +85,9 @@ class TentacleAgent:
         elif not self._host.faults.never_listens:
             self._listen(identity)
 
+    def _has_no_route(self) -> bool:
+        return self._host.faults.no_route_to_tentacle
+
     def close(self) -> None:
         """Let go of ports and connections."""
         for poller in self.pollers:
@@ -124,7 +127,7 @@ class TentacleAgent:
                     port,
                     identity,
                     lambda: Greeter(trusted, self.log),
-                    refuses=lambda place=place: place != host.loopback and host.faults.no_route_to_tentacle,
+                    refuses=self._has_no_route if place != host.loopback else _never,
                 )
             except (OSError, OverflowError) as error:
                 self.log("ERROR", f"A required communications port is already in use. {error}")
@@ -133,3 +136,7 @@ class TentacleAgent:
         shown = f"{address or '[::]'}:{port}"
         self.log("INFO", f"listen://{shown}/  Listener started")
         self.log("INFO", f"Agent listening on: {shown}")
+
+
+def _never() -> bool:
+    return False

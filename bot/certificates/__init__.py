@@ -1,0 +1,1 @@
+"""Certificates: PFX files in and out, what a certificate says, and the TLS handshake that sees what is served."""

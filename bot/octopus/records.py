@@ -1,0 +1,205 @@
+"""Reads the records of all spaces: who stores which thumbprint, where, and how healthy Octopus finds it."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from bot.domain.facts import EstateIndex, Pool, Record, RecordKind, Sighting, Style
+from bot.domain.thumbprint import Thumbprint
+from bot.octopus.documents import (
+    Document,
+    Names,
+    Space,
+    endpoint_of,
+    folder_of,
+    has_certificate,
+    path_of,
+    to_health,
+    to_record,
+)
+from bot.octopus.errors import OctopusError, OctopusErrorKind, RecordVanished
+from bot.octopus.permissions import Permissions
+from bot.octopus.wire import Wire
+
+SPACES_AT_ONCE = 4
+"""Spaces that are read at the same time: Octopus's rate limit is the pace, not the wire."""
+NAMES_SECONDS = 60.0
+"""How long names of environments and pools are remembered: they only dress what is shown, and each look-up counts."""
+_TENTACLE_PORT = 10933
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SpaceReading:
+    records: tuple[Record, ...] = ()
+    others: tuple[str, ...] = ()
+    unreadable: str | None = None
+
+
+class Records:
+    """The deployment targets and workers of one Octopus Server."""
+
+    def __init__(self, wire: Wire, permissions: Permissions) -> None:
+        self._wire = wire
+        self._permissions = permissions
+        self._known: dict[tuple[str, RecordKind], tuple[float, Names]] = {}
+
+    def spaces(self) -> tuple[Space, ...]:
+        """Return all spaces that the key may enter. Octopus does not tell of others."""
+        return tuple(
+            Space(id=d["Id"], name=d.get("Name") or d["Id"], queue_stopped=d.get("TaskQueueStopped") is True)
+            for d in self._wire.get_list("/api/spaces/all")
+            if isinstance(d.get("Id"), str)
+        )
+
+    def index(self) -> EstateIndex:
+        """Return all records of all spaces, naming the spaces that the key sees in part or not at all.
+
+        A key that is limited to some environments is given shorter lists without a word, hence its permissions are
+        asked as well. A space of which the key's account is no member appears nowhere.
+        """
+        spaces = self.spaces()
+        with ThreadPoolExecutor(max_workers=SPACES_AT_ONCE, thread_name_prefix="spaces") as pool:
+            readings = list(pool.map(self._read_space, spaces))
+        partly = self._permissions.spaces_seen_in_part(spaces)
+        unreadable = [reading.unreadable for reading in readings if reading.unreadable]
+        return EstateIndex(
+            records=tuple(record for reading in readings for record in reading.records),
+            unreadable_spaces=(*unreadable, *partly),
+            other_machines=tuple(dict.fromkeys(name for reading in readings for name in reading.others)),
+            at=self._wire.clock.now(),
+        )
+
+    def carrying(self, thumbprint: Thumbprint) -> tuple[Record, ...]:
+        """Return the records of all spaces that store this thumbprint, in the spaces that the key may read."""
+        found = []
+        for space in self.spaces():
+            for kind in RecordKind:
+                try:
+                    documents = self._wire.get_list(folder_of(space.id, kind) + "/all", {"thumbprint": str(thumbprint)})
+                except OctopusError as error:
+                    if error.kind is not OctopusErrorKind.FORBIDDEN:
+                        raise
+                    continue
+                records = self._to_records(documents, kind, space)
+                found += [record for record in records if record.thumbprint == thumbprint]
+        return tuple(found)
+
+    def record(self, record: Record) -> Record:
+        """Return the record as it is stored now; RecordVanished if it is gone."""
+        return self.of_document(self.document(record), record)
+
+    def document(self, record: Record) -> Document:
+        """Return the whole stored document of a record; RecordVanished if it is gone."""
+        try:
+            return self._wire.get_document(path_of(record))
+        except OctopusError as error:
+            if error.kind is OctopusErrorKind.NOT_FOUND:
+                raise vanished(record) from None
+            raise
+
+    def of_document(self, document: Document, record: Record) -> Record:
+        """Return the record that a newer document of `record` tells of."""
+        space = Space(id=record.space_id, name=record.space)
+        if not has_certificate(document):
+            raise self._wire.unexpected(path_of(record), f"{record.name} is no listening or polling Tentacle any more")
+        return to_record(
+            document, kind=record.kind, space=space, names=self._names(space, record.kind), url=self._wire.url
+        )
+
+    def pools(self, space_id: str) -> tuple[Pool, ...]:
+        """Return the worker pools of a space with their sizes; without those whose workers a cloud provides."""
+        workers = self._wire.get_list(folder_of(space_id, RecordKind.WORKER) + "/all")
+        found = []
+        for pool in self._wire.get_list(f"/api/{space_id}/workerpools/all"):
+            if pool.get("WorkerPoolType") == "DynamicWorkerPool":
+                continue
+            mine = [w for w in workers if pool.get("Id") in (w.get("WorkerPoolIds") or ())]
+            healthy = [w for w in mine if to_health(w.get("HealthStatus")).is_good and not w.get("IsDisabled")]
+            found.append(Pool(name=pool.get("Name") or "?", workers=len(mine), healthy=len(healthy)))
+        return tuple(found)
+
+    def discover(self, record: Record) -> Sighting:
+        """Return what the Octopus Server itself sees served at a listening Tentacle, through its proxy if it has one.
+
+        Never raises for what Octopus answers: why nothing was seen stands in the sighting.
+        """
+        parts = urlsplit(record.uri)
+        host, port = parts.hostname or "", parts.port or _TENTACLE_PORT
+        shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        if record.style is Style.POLLING or not host:
+            return Sighting(
+                place="octopus", address=record.uri, thumbprint=None, error="A polling Tentacle listens nowhere."
+            )
+        asked: dict[str, str | int | bool | None] = {
+            "host": host,
+            "port": port,
+            "type": "TentaclePassive",
+            "proxyId": record.proxy_id,
+        }
+        try:
+            path = folder_of(record.space_id, record.kind) + "/discover"
+            answer = self._wire.get(path, asked, repeat=False)
+        except OctopusError as error:
+            return Sighting(place="octopus", address=shown, thumbprint=None, error=str(error))
+        seen = Thumbprint.maybe(endpoint_of(answer).get("Thumbprint")) if isinstance(answer, dict) else None
+        missing = None if seen else f"Octopus saw no certificate at {shown}."
+        return Sighting(place="octopus", address=shown, thumbprint=seen, error=missing)
+
+    def _read_space(self, space: Space) -> _SpaceReading:
+        records: list[Record] = []
+        others: list[str] = []
+        refused: list[str] = []
+        for kind in RecordKind:
+            try:
+                documents = self._wire.get_list(folder_of(space.id, kind) + "/all")
+            except OctopusError as error:
+                if error.kind is not OctopusErrorKind.FORBIDDEN:
+                    raise
+                refused.append(error.permission or f"the right to see its {kind.value}s")
+                continue
+            records += self._to_records(documents, kind, space)
+            others += [d["Name"] for d in documents if not has_certificate(d) and isinstance(d.get("Name"), str)]
+        unreadable = f"{space.name} (missing: {', '.join(refused)})" if refused else None
+        return _SpaceReading(records=tuple(records), others=tuple(others), unreadable=unreadable)
+
+    def _to_records(self, documents: list[Document], kind: RecordKind, space: Space) -> Iterator[Record]:
+        tentacles = [d for d in documents if has_certificate(d)]
+        names = self._names(space, kind) if tentacles else Names()
+        for document in tentacles:
+            yield to_record(document, kind=kind, space=space, names=names, url=self._wire.url)
+
+    def _names(self, space: Space, kind: RecordKind) -> Names:
+        now = self._wire.clock.monotonic()
+        known = self._known.get((space.id, kind))
+        if known and now < known[0]:
+            return known[1]
+        if kind is RecordKind.WORKER:
+            names = Names(pools=self._by_id(f"/api/{space.id}/workerpools/all"))
+        else:
+            names = Names(environments=self._by_id(f"/api/{space.id}/environments/all"))
+        self._known[space.id, kind] = (now + NAMES_SECONDS, names)
+        return names
+
+    def _by_id(self, path: str) -> dict[str, str]:
+        """Return names by ids; nothing where the key may not see them, and then the ids themselves are shown."""
+        try:
+            documents = self._wire.get_list(path)
+        except OctopusError as error:
+            if error.kind is OctopusErrorKind.FORBIDDEN:
+                return {}
+            raise
+        return {
+            d["Id"]: d["Name"] for d in documents if isinstance(d.get("Id"), str) and isinstance(d.get("Name"), str)
+        }
+
+
+def vanished(record: Record) -> RecordVanished:
+    """Return the error that says that a record is gone."""
+    return RecordVanished(
+        f"The {record.kind.value} {record.name} in {record.space} is no longer in Octopus ({record.id}). "
+        "It was deleted, by someone or by a policy that removes unavailable machines, and is not created again. "
+        "Register the Tentacle anew if it is still needed.",
+        kind=OctopusErrorKind.NOT_FOUND,
+        status=404,
+    )

@@ -1,0 +1,74 @@
+// The Estate (the world's truth, as the demo sees it) and the Traffic (every exchange between Slack and the bot).
+
+import { node } from "/static/mrkdwn.js";
+
+const short = (thumbprint) => (thumbprint ? String(thumbprint).slice(0, 8) : "—");
+const HEALTH = { Healthy: "good", HealthyWithWarnings: "warn", Unhealthy: "bad", Unavailable: "bad" };
+const before = new Map();
+
+function thumbprint(row, witness) {
+  const value = row[witness];
+  const key = `${row.name}:${witness}`;
+  const changed = before.has(key) && before.get(key) !== value;
+  before.set(key, value);
+  const others = ["configured", "served", "recorded"].filter((name) => name !== witness).map((name) => row[name]).filter(Boolean);
+  const odd = value && others.length && others.every((other) => other !== value);
+  return node("td", {}, node("code", { class: `${changed ? "changed" : ""}${odd ? " odd" : ""}${value ? "" : " none"}`, title: value || "not seen" }, short(value)));
+}
+
+/** Draw the estate's rows. */
+export function estate(rows) {
+  const consistent = rows.filter((row) => row.consistent).length;
+  const head = ["Tentacle", "Configured", "Served", "Recorded", "Health"];
+  const body = rows.map((row) => {
+    const health = String(row.health ?? "Unknown");
+    return node("tr", { class: row.consistent ? "" : "inconsistent", "data-name": row.name },
+      node("th", { scope: "row" }, node("span", { class: `mark ${row.consistent ? "good" : "bad"}`, role: "img", "aria-label": row.consistent ? "witnesses agree" : "witnesses disagree", title: row.consistent ? "witnesses agree" : "witnesses disagree" }),
+        node("span", { class: "estate-name" }, row.name, node("small", {}, row.style || ""))),
+      thumbprint(row, "configured"), thumbprint(row, "served"), thumbprint(row, "recorded"),
+      node("td", {}, node("span", { class: `health ${HEALTH[health] || "unknown"}` }, health.replace("HealthyWithWarnings", "Warnings"))));
+  });
+  return node("div", { class: "estate" },
+    node("p", { class: "muted" }, `${rows.length} Tentacles · ${consistent} consistent. What is true on the hosts and in Octopus, live; the bot sees it only through its own eyes.`),
+    node("table", {}, node("thead", {}, node("tr", {}, ...head.map((name) => node("th", { scope: "col" }, name)))), node("tbody", {}, ...body)));
+}
+
+function json(value) {
+  return node("pre", { class: "json", tabindex: 0 }, JSON.stringify(value, null, 2));
+}
+
+const summary = (call) => {
+  const { payload } = call;
+  if (call.method === "slash_commands") return `${payload.command} ${payload.text}`;
+  if (call.method === "interactive") return `${payload.type}: ${(payload.actions || []).map((action) => action.action_id).join(", ")}`;
+  if (call.method === "events_api") return payload.event?.type || "";
+  return typeof payload.text === "string" ? payload.text : "";
+};
+
+/** Draw the calls, the newest first. */
+export function traffic(data, wanted, open) {
+  const calls = data.calls.filter((call) => !wanted || JSON.stringify([call.method, call.payload]).toLowerCase().includes(wanted)).reverse();
+  const list = node("ol", { class: "calls" });
+  for (const call of calls) {
+    const failed = call.status !== 200 || call.response.ok === false;
+    const outcome = call.status === 0 ? call.response.error : call.response.error || (call.direction === "slack" ? "ack" : "ok");
+    const details = node("details", { class: `call ${call.direction} ${failed ? "failed" : ""}`, open: open.has(call.number) },
+      node("summary", {},
+        node("span", { class: "arrow", role: "img", "aria-label": call.direction === "bot" ? "bot to Slack" : "Slack to bot" }, call.direction === "bot" ? "→" : "←"),
+        node("span", { class: "call-method" }, call.method),
+        node("span", { class: "call-summary" }, summary(call)),
+        node("span", { class: "call-outcome" }, `${outcome} · ${call.milliseconds} ms`)));
+    const fill = () => details.childElementCount === 1 && details.append(node("h4", {}, "Sent"), json(call.payload), node("h4", {}, "Answered"), json(call.response));
+    if (open.has(call.number)) fill();
+    details.addEventListener("toggle", () => {
+      if (details.open) open.add(call.number);
+      else open.delete(call.number);
+      fill();
+    });
+    list.append(node("li", {}, details));
+  }
+  const broken = data.violations.length
+    ? node("div", { class: "violations" }, node("strong", {}, `${data.violations.length} breaks of Slack's rules`), ...data.violations.slice(-8).map((text) => node("div", {}, text)))
+    : node("p", { class: "muted" }, "→ bot to Slack, ← Slack to bot. No payload has broken Slack's documented rules.");
+  return [broken, list];
+}

@@ -1,0 +1,14 @@
+"""The value that every message function returns and that the notifier posts."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message: `text` is what notifications and screen readers have, `blocks` what everybody else sees."""
+
+    text: str
+    """Slack's mrkdwn, at most 4000 characters; never empty."""
+    blocks: tuple[dict[str, Any], ...] = ()
+    """Block Kit, within Slack's limits (50 blocks, about 13 000 characters together)."""

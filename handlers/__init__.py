@@ -1,0 +1,14 @@
+"""Slack listeners and nothing else: each acknowledges at once and hands on what it got. Nothing slow happens here."""
+
+from slack_bolt import App
+
+from bot.runs.desk import Desk
+from handlers import actions, commands, errors, events
+
+
+def register(app: App, desk: Desk, *, command: str) -> None:
+    """Register all listeners on a Bolt app. `command` is the slash command's name, such as `/octocert`."""
+    commands.register(app, desk, command=command)
+    events.register(app, desk)
+    actions.register(app, desk)
+    errors.register(app)

@@ -1,0 +1,76 @@
+"""A bot in a process of its own, which can be killed."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+START_SECONDS = 30.0
+
+
+class BotProcess:
+    """`octocert run` as an administrator starts it."""
+
+    def __init__(self, config: Path, log: Path) -> None:
+        self.config = config
+        self.log = log
+        self.database = config.parent / "octocert.sqlite"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it; its log is appended to the file."""
+        program = Path(sys.executable).parent / "octocert"
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [program, "run", "--config", self.config], stdout=output, stderr=output, env=environment
+            )
+
+    def kill(self) -> None:
+        """Kill it as a power cut would."""
+        self._signal(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """Stop it as a service manager does; return its exit code."""
+        return self._signal(signal.SIGTERM)
+
+    def _signal(self, number: int) -> int:
+        if self._process is None:
+            return 0
+        self._process.send_signal(number)
+        try:
+            return self._process.wait(60)
+        finally:
+            self._process = None
+
+    def step_is(self, run_id: str, step: str) -> bool:
+        """Whether this step of a run was begun, as the ledger has it."""
+        connection = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=5)
+        try:
+            rows = connection.execute("select steps from octocert_progress where run_id = ?", (run_id,)).fetchall()
+        finally:
+            connection.close()
+        return any(s["step"] == step and s["state"] != "pending" for (text,) in rows for s in json.loads(text))
+
+    def newest_run(self) -> str:
+        """Return the id of the newest run."""
+        connection = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=5)
+        try:
+            row = connection.execute("select id from octocert_runs order by created desc limit 1").fetchone()
+        finally:
+            connection.close()
+        return str(row[0])
+
+    def wait_for_step(self, run_id: str, step: str, seconds: float = 60.0) -> None:
+        """Wait until a step was begun."""
+        end = time.monotonic() + seconds
+        while not self.step_is(run_id, step):
+            if time.monotonic() > end:
+                raise AssertionError(
+                    f"the step “{step}” was never begun; see {self.log}:\n{self.log.read_text()[-3000:]}"
+                )
+            time.sleep(0.005)

@@ -1,0 +1,76 @@
+"""kill -9 at any instant: the bot comes back and finishes, and nothing is done twice that must not be."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bot.domain.plan import StepKind
+from tests.chaos.process import BotProcess
+from tests.scenarios.town import Town
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Iterator[Town]:
+    """Return a town whose bot is a process of its own; slow enough that a kill finds it at work."""
+    built = Town(tmp_path, pace=0.3)
+    built.process = BotProcess(built.sandbox.config, tmp_path / "bot.log")
+    try:
+        built.process.start()
+        built.slack.wait_connected(30)
+        yield built
+    finally:
+        built.process.kill()
+        built.sandbox.close()
+
+
+def test_a_plan_waits_for_its_approval_while_the_bot_is_dead(town: Town) -> None:
+    """Killed after the plan was posted; the button works when it is back, and the thread is one."""
+    root = town.ask("rita", "rotate web-01")
+    town.process.kill()
+    town.process.start()
+    town.slack.wait_connected(30)
+    town.press("ada", root, "Approve")
+    town.end(root, 90)
+    town.assert_good("web-01")
+    assert town.effects("web-01", "make") == 1
+    assert len([m for m in town.slack.messages() if m.is_bot]) == 1
+
+
+@pytest.mark.parametrize("target", ["web-01", "edge-01"])
+@pytest.mark.parametrize(
+    "step",
+    [StepKind.IDLE, StepKind.BACKUP, StepKind.MAKE, StepKind.RESTART, StepKind.RECORD, StepKind.HEALTH],
+    ids=lambda s: s.name.lower(),
+)
+def test_killed_in_a_step_it_goes_on_and_makes_nothing_twice(town: Town, step: StepKind, target: str) -> None:
+    """Whichever step it dies in: one certificate was made, all witnesses agree, the thread tells the end once."""
+    old = town.tentacle(target).configured
+    root = town.ask("rita", f"rotate {target}")
+    run_id = town.process.newest_run()
+    town.press("ada", root, "Approve")
+    town.process.wait_for_step(run_id, step.value)
+    town.process.kill()
+    town.process.start()
+    root = town.end(root, 120)
+    town.says(root, "healthy")
+    town.assert_good(target)
+    assert town.tentacle(target).configured != old
+    assert town.effects(target, "make") == 1
+    replies = [m.content for m in town.slack.thread(root.ts)[1:]]
+    assert sum(str(old) in r and "healthy" in r.casefold() for r in replies) == 1
+
+
+def test_sigterm_is_graceful_and_resumable(town: Town) -> None:
+    """Asked to stop in mid-run it ends cleanly; started again it finishes."""
+    root = town.ask("rita", "rotate web-01")
+    run_id = town.process.newest_run()
+    town.press("ada", root, "Approve")
+    town.process.wait_for_step(run_id, StepKind.BACKUP.value)
+    assert town.process.stop() == 0
+    town.process.start()
+    town.end(root, 90)
+    town.assert_good("web-01")
+    assert town.effects("web-01", "make") == 1

@@ -1,0 +1,119 @@
+"""Who may decide, when, and about what exactly."""
+
+from datetime import timedelta
+
+from bot.domain.run import RunState
+from tests.scenarios.town import Town
+
+
+def test_denied_means_that_nothing_happens(town: Town) -> None:
+    """The plan says who denied it, and has no buttons any more."""
+    old = town.tentacle("web-01").configured
+    root = town.ask("rita", "rotate web-01")
+    town.press("ben", root, "Deny")
+    town.says(root, "denied")
+    assert town.tentacle("web-01").configured == old
+    town.wait(lambda: "Approve" not in town.slack.message(root.ts).buttons)
+
+
+def test_a_double_click_and_two_approvers_do_it_once(town: Town) -> None:
+    """Ada twice, Ben once: one run, and those who came late are told who was first."""
+    root = town.ask("rita", "rotate web-01")
+    town.press("ada", root, "Approve")
+    town.slack.click("ada", root.ts, "octocert_approve")
+    town.slack.click("ben", root.ts, "octocert_approve")
+    town.end(root)
+    town.assert_good("web-01")
+    assert town.effects("web-01", "make") == 1
+    assert "already approved" in town.whisper("ben", "already approved")
+
+
+def test_a_plan_expires(town: Town) -> None:
+    """Nobody decided in time: the message says so, and its buttons are gone."""
+    root = town.ask("rita", "rotate web-01")
+    town.clock.shift = timedelta(minutes=31)
+    town.says(root, "expired")
+    town.wait(lambda: "Approve" not in town.slack.message(root.ts).buttons)
+
+
+def test_the_copy_with_the_old_key_is_removed_after_a_day(town: Town) -> None:
+    """Until then it offers a roll back; afterwards nothing of it is left on the host, and the thread says so."""
+    web = town.tentacle("web-01")
+    root = town.rotate("web-01")
+    copies = list((web.host.program_data / "octocert").rglob("Tentacle.config"))
+    assert copies
+    town.clock.shift = timedelta(hours=25)
+    town.says(root, "removed")
+    assert not list((web.host.program_data / "octocert").rglob("Tentacle.config"))
+    town.press("rita", root, "Roll back") if "Roll back" in town.slack.message(root.ts).buttons else None
+
+
+def test_what_changed_since_the_plan_is_skipped_and_shown(town: Town) -> None:
+    """Somebody rotated it by hand before the click: the target is stale, and is not touched."""
+    web = town.tentacle("web-01")
+    root = town.ask("rita", "rotate web-01")
+    result = web.host.run_program([str(web.host.tentacle_exe), "new-certificate", "--instance=Tentacle"])
+    assert result.exit_code == 0
+    by_hand = web.configured
+    town.press("ada", root, "Approve")
+    town.end(root)
+    assert str(by_hand) in town.says(root, "configured: was")
+    assert web.configured == by_hand
+
+
+def test_cancel_before_approval_takes_the_plan_back(town: Town) -> None:
+    """Rita changes her mind."""
+    root = town.ask("rita", "rotate web-01")
+    assert town.bot
+    run = town.bot.ledger.recent()[0]
+    town.ask_quietly("rita", f"cancel {run.id}", "stopped")
+    town.wait(lambda: town.bot and town.bot.ledger.run(run.id).state is RunState.CANCELLED)
+    town.press("ada", root, "Approve") if "Approve" in town.slack.message(root.ts).buttons else None
+    assert town.bot.ledger.run(run.id).state is RunState.CANCELLED
+
+
+def test_stop_in_mid_run_finishes_what_was_begun_and_leaves_the_rest(town: Town) -> None:
+    """The canary is done, the others are untouched and listed."""
+    record = town.sandbox.estate.records["web-02"][0]
+    town.octopus.start_deployment(record, 600.0)
+    old = town.tentacle("web-02").configured
+    root = town.ask("rita", "rotate web-01 web-02 worker-01")
+    town.press("ada", root, "Approve")
+    town.wait(lambda: town.sandbox.consistent("web-01") and "waiting for" in town.slack.message(root.ts).content, 60)
+    town.press("rita", root, "Stop")
+    town.end(root, 60)
+    town.assert_good("web-01")
+    assert town.tentacle("web-02").configured == old
+    town.says(root, "stopped")
+
+
+def test_retry_repeats_what_failed_under_the_same_approval(town: Town) -> None:
+    """The cause is mended, Retry is pressed, nobody has to approve again."""
+    web = town.tentacle("web-01")
+    web.host.faults.import_fails = "disk full"
+    root = town.ask("rita", "rotate web-01 --with pfx:demo")
+    town.press("ada", root, "Approve")
+    root = town.end(root)
+    web.host.faults.import_fails = None
+    before = {m.ts for m in town.slack.messages()}
+    town.press("rita", root, "Retry")
+    again = town.wait(lambda: next((m for m in town.slack.messages() if m.ts not in before and m.is_bot), None))
+    town.end(again)
+    town.assert_good("web-01")
+
+
+def test_roll_back_is_a_plan_of_its_own(town: Town) -> None:
+    """It asks for an approval again, and puts the former certificate and thumbprint back."""
+    web = town.tentacle("web-01")
+    old = web.configured
+    root = town.rotate("web-01")
+    assert web.configured != old
+    before = {m.ts for m in town.slack.messages()}
+    town.press("rita", root, "Roll back")
+    again = town.wait(lambda: next((m for m in town.slack.messages() if m.ts not in before and m.is_bot), None))
+    assert "Approve" in again.buttons
+    assert str(old) in again.content
+    town.press("ben", again, "Approve")
+    town.end(again)
+    assert web.configured == old
+    town.assert_good("web-01")

@@ -1,0 +1,173 @@
+"""The town in which scenarios play. Its sentences read like the thread."""
+
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import handlers
+from bot.app import Bot
+from bot.clock import SystemClock
+from bot.domain.facts import ServiceState
+from bot.sandbox.sandbox import Sandbox
+from bot.sandbox.slack.model import Message
+from bot.sandbox.stories import is_over
+from bot.sandbox.windows.tentacle import TentacleInstance
+from bot.settings import load
+
+T = TypeVar("T")
+
+DEADLINES = """
+[deadlines]
+inspect_host = 20
+visit = 30
+program = 10
+service_stop = 3
+service_start = 3
+loopback = 2
+handshake = 3
+idle = 10
+health_task = 20
+health_repeat = 4
+polling_return = 8
+host_return = 20
+octopus_request = 5
+"""
+ANSWER_SECONDS = 30.0
+RUN_SECONDS = 60.0
+
+
+class ShiftedClock(SystemClock):
+    """The machine's clock, whose date can be moved on: hours pass for expiry and clean-up, waits stay as they are."""
+
+    def __init__(self) -> None:
+        self.shift = timedelta()
+
+    def now(self) -> datetime:
+        """Return the present, moved on."""
+        return super().now() + self.shift
+
+
+class Town:
+    """The sandbox and one bot in this process; `with` starts and ends both."""
+
+    def __init__(
+        self, state: Path, *, hosts: int = 12, extra: str = "", pace: float = 0.02, powershell: Path | None = None
+    ) -> None:
+        self.sandbox = Sandbox(
+            state / "town",
+            hosts=hosts,
+            pace=pace,
+            powershell=powershell,
+            real_limits=False,
+            extra=extra if "[deadlines]" in extra else DEADLINES + extra,
+        )
+        self.slack = self.sandbox.slack
+        self.octopus = self.sandbox.octopus
+        self.world = self.sandbox.world
+        self.clock = ShiftedClock()
+        self.bot: Bot | None = None
+        self.process: Any = None
+        """The bot as a process of its own, where a test has it so."""
+
+    def __enter__(self) -> Self:
+        self.start_bot()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.stop_bot()
+        finally:
+            self.sandbox.close()
+        if value is None:
+            assert self.slack.violations == [], "the bot sent something that Slack does not document"
+
+    def start_bot(self) -> None:
+        """Start the real bot with the configuration that the sandbox wrote."""
+        self.bot = Bot(load(self.sandbox.config), handlers.register, clock=self.clock)
+        self.bot.start()
+        self.slack.wait_connected()
+
+    def stop_bot(self) -> None:
+        """Stop the bot as SIGTERM does."""
+        if self.bot:
+            self.bot.stop()
+            self.bot = None
+
+    def tentacle(self, name: str) -> TentacleInstance:
+        """Return a Tentacle of the world by the name of its record."""
+        return self.sandbox.estate.instances[name]
+
+    def ask(self, person: str, text: str) -> Message:
+        """Have a person send the command; return the bot's public answer."""
+        before = {m.ts for m in self.slack.messages()}
+        receipt = self.slack.command(person, "deployments", text)
+        assert receipt.acknowledged, receipt.error
+        return self.wait(lambda: next((m for m in self.slack.messages() if m.ts not in before and m.is_bot), None))
+
+    def ask_quietly(self, person: str, text: str, words: str = "") -> str:
+        """Have a person send the command; return the answer that only they see and that holds these words."""
+        before = {m.ts for m in self.slack.ephemerals(person)}
+        self.slack.command(person, "deployments", text)
+        return self.whisper(person, words, after=before)
+
+    def whisper(self, person: str, words: str = "", after: set[str] | None = None) -> str:
+        """Wait for something that only this person sees."""
+
+        def found() -> str | None:
+            for message in self.slack.ephemerals(person):
+                if message.ts not in (after or set()) and words in message.content:
+                    return message.content
+            return None
+
+        return self.wait(found)
+
+    def press(self, person: str, message: Message, label: str) -> None:
+        """Have a person press a button."""
+        assert self.slack.click(person, message.ts, label).acknowledged
+
+    def end(self, root: Message, seconds: float = RUN_SECONDS) -> Message:
+        """Wait until nothing happens any more in a run; return its root message."""
+        return self.wait(lambda: (m := self.slack.message(root.ts)) and is_over(m) and m, seconds) or root
+
+    def thread(self, root: Message) -> str:
+        """Return all that stands in a thread."""
+        return "\n".join(m.content for m in self.slack.thread(root.ts))
+
+    def says(self, root: Message, words: str, seconds: float = ANSWER_SECONDS) -> str:
+        """Wait until the thread holds these words; return all of it."""
+        self.wait(lambda: words in self.thread(root), seconds)
+        return self.thread(root)
+
+    def rotate(self, targets: str, *, seconds: float = RUN_SECONDS) -> Message:
+        """Rita asks, Ada approves, the run ends; return the root message."""
+        root = self.ask("rita", f"rotate {targets}")
+        assert "Approve" in root.buttons, root.content
+        self.press("ada", root, "Approve")
+        return self.end(root, seconds)
+
+    def wait(self, condition: Callable[[], T | None], seconds: float = ANSWER_SECONDS) -> T:
+        """Wait until a condition holds and return what it gives; the failure shows the whole conversation."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            found = condition()
+            if found:
+                return found
+            time.sleep(0.02)
+        raise AssertionError(f"waited {seconds:.0f} s in vain. The conversation was:\n{self.slack.transcript()}")
+
+    def assert_good(self, name: str) -> None:
+        """Assert that a Tentacle is as everybody wants it: it runs, all agree, Octopus finds it healthy."""
+        row = next(r for r in self.sandbox.rows() if r["name"] == name)
+        assert row["consistent"], row
+        assert row["health"] == "Healthy", row
+        assert self.tentacle(name).service.state is ServiceState.RUNNING
+
+    def effects(self, name: str, kind: str) -> int:
+        """Count how often something was done on a Tentacle's host."""
+        host = self.tentacle(name).host.name
+        return sum(e.host == host and e.kind == kind for e in self.world.effects)
