@@ -1,4 +1,4 @@
-"""Commands: one table, from which the parser and the help are made. Pure; bad input becomes a sentence with the usage."""
+"""Commands: one table, from which parser and help are made. Pure; bad input becomes a sentence with the usage."""
 
 import difflib
 import re
@@ -57,7 +57,7 @@ _ROTATE_OPTIONS = (
     Option(
         name="with",
         placeholder="SOURCE",
-        help="new-certificate (made on the host, the key never travels; the default) or pfx:NAME from the configuration",
+        help="new-certificate (the default: made on the host, the key never travels) or pfx:NAME as configured",
     ),
     Option(name="order", placeholder="documented", help="stop, import, start, as Octopus's older guide has it"),
     Option(name="reason", placeholder="TEXT", help="shown to the approver and kept in the audit log"),

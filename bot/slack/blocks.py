@@ -6,7 +6,7 @@ Sources: docs.slack.dev/reference/block-kit (rich_text, header, actions, context
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -218,9 +218,16 @@ def characters(node: Any) -> int:
         return sum(characters(n) for n in node)
     if not isinstance(node, dict):
         return 0
-    own = sum(len(node[k]) for k in ("text", "title", "fallback") if isinstance(node.get(k), str))
-    mention = len(str(node.get("user_id") or node.get("channel_id") or node.get("name") or "")) + 3
-    return own + mention + sum(characters(v) for v in node.values() if isinstance(v, dict | list))
+    own = sum(
+        len(node[k]) for k in ("text", "title", "fallback", "user_id", "channel_id") if isinstance(node.get(k), str)
+    )
+    around = 0 if node.get("type") == "text" else 4
+    return own + around + sum(characters(v) for v in node.values() if isinstance(v, dict | list))
+
+
+def room(blocks: Iterable[Json | None]) -> int:
+    """Return how many characters are left beside these blocks, with something to spare."""
+    return max(0, BUDGET - 300 - sum(characters(b) for b in blocks if b is not None))
 
 
 def content_hash(*parts: Any) -> str:
@@ -263,25 +270,10 @@ def _shortened(blocks: list[Json]) -> list[Json]:
     return [*head, note, *tail]
 
 
-def first_fitting(versions: Sequence[Callable[[], Message]]) -> Message:
-    """Return the first version, from the most detailed to the shortest, that fits; the last one in any case."""
+def first_fitting(text: str, versions: Sequence[Callable[[], Sequence[Json | None]]]) -> Message:
+    """Return the message of the first version, from the most detailed to the shortest, that fits whole."""
     for version in versions[:-1]:
-        candidate = version()
-        if not any(_is_shortened(b) for b in candidate.blocks):
-            return candidate
-    return versions[-1]()
-
-
-def _is_shortened(block: Json) -> bool:
-    return any("do not fit into one message" in t for t in _texts(block))
-
-
-def _texts(node: Any) -> Iterator[str]:
-    if isinstance(node, dict):
-        if isinstance(node.get("text"), str):
-            yield node["text"]
-        for value in node.values():
-            yield from _texts(value)
-    elif isinstance(node, list | tuple):
-        for value in node:
-            yield from _texts(value)
+        blocks = [b for b in version() if b is not None]
+        if len(blocks) <= MOST_BLOCKS and characters(blocks) <= BUDGET:
+            return message(text, blocks)
+    return message(text, versions[-1]())

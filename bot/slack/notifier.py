@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
-from bot.slack.message import Message
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 
 from bot.clock import Clock
+from bot.slack.message import Message
 
 log = structlog.get_logger("octocert.notifier")
 

@@ -34,7 +34,7 @@ def _visible(character: str) -> str:
 
 
 def clean(text: str, limit: int = LONGEST_LINE) -> str:
-    """Return text from outside as one line without anything invisible, cut to `limit` characters; `–` for nothing."""
+    """Return text from outside as one line without anything invisible, cut to `limit` characters; a dash for nothing."""
     line = " ".join("".join(map(_visible, text[: limit * 8])).split())
     more = max(0, len(text) - limit * 8)
     return cut(line, limit, more) or "–"  # noqa: RUF001  # a dash stands for nothing

@@ -16,8 +16,6 @@ from bot.windows.errors import RemoteError, RemoteErrorKind
 from bot.windows.transport import Endpoint
 from bot.windows.visit import Line, Visits
 
-LOOPBACK_SECONDS = 10
-"""How long the host may take for a handshake with itself."""
 MUTEX_SECONDS = 300
 """How long a visit waits for another one that works on the same instance."""
 POLLING_STYLES = {2, 11}
@@ -61,6 +59,7 @@ class Job:
     program_seconds: float = 60
     stop_seconds: float = 90
     start_seconds: float = 60
+    loopback_seconds: float = 10
 
     def __repr__(self) -> str:
         return f"Job({self.run}, {self.instance}, {', '.join(self.actions)})"
@@ -95,10 +94,10 @@ class Hands:
         self._visits = visits
         self._clock = clock
 
-    def inspect(self, endpoint: Endpoint, *, loopback: bool = True, deadline: float) -> HostFacts:
-        """Look at a host; nothing is changed there."""
+    def inspect(self, endpoint: Endpoint, *, loopback_seconds: float, deadline: float) -> HostFacts:
+        """Look at a host; nothing is changed there. Both limits are in seconds: of a handshake with itself, and of all."""
         begun = self._clock.now()
-        parameters = {"loopback": loopback, "loopback_seconds": LOOPBACK_SECONDS}
+        parameters = {"loopback": True, "loopback_seconds": loopback_seconds}
         lines = self._visits.visit(endpoint, "inspect", parameters, deadline_seconds=deadline)
         with _Understanding(endpoint.host):
             value = _one(lines, "facts")
@@ -125,7 +124,7 @@ class Hands:
                 "stop": job.stop_seconds,
                 "start": job.start_seconds,
                 "visit": min(MUTEX_SECONDS, deadline),
-                "loopback": LOOPBACK_SECONDS,
+                "loopback": job.loopback_seconds,
             },
             "port": job.port,
             "listen_ip": job.listen_address,

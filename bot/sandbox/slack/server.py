@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -35,6 +36,9 @@ T = TypeVar("T")
 START_SECONDS = 10.0
 STOP_SECONDS = 10.0
 TICK_SECONDS = 0.25  # how often scheduled messages are looked at
+# A connection that is cut in its handshake is lost to slack-sdk 3.47, socket and all (a ResourceWarning in tests). So new
+# ones are refused for this long before everything ends, and those that just began may finish.
+SETTLE_SECONDS = 0.05
 GRACE_SECONDS = 1  # for requests under way when the server stops
 PING_SECONDS = 10.0  # between WebSocket pings; a connection that does not answer one in as much time again is closed
 SIGNING_SECRET = "sandbox-signing-secret"
@@ -133,6 +137,7 @@ class SlackServer:
         self.port = listener.getsockname()[1]
         self._interactions.base_url = self._base_url()
         self._page.stopping = False
+        self._api.closed = False
         config = uvicorn.Config(
             self._application(),
             http="h11",
@@ -179,6 +184,8 @@ class SlackServer:
         if loop is not None:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._page.stop)
+        self._api.closed = True
+        time.sleep(SETTLE_SECONDS)
         server.should_exit = True
         thread.join(STOP_SECONDS)
         self._thread = None
@@ -275,6 +282,7 @@ class SlackServer:
         if self._loop is None:
             return
         if reason == "drop":
+            time.sleep(SETTLE_SECONDS)
             self._loop.call_soon_threadsafe(self._cut, "", 0)
         else:
             self._await(self.hub.disconnect(reason))

@@ -138,12 +138,12 @@ class SocketHub(Delivery):
         if self.workspace.faults.duplicate_envelopes > 0:
             self.workspace.faults.duplicate_envelopes -= 1
             copies = 2
+        end = self.workspace.clock.monotonic() + self.ack_seconds
         try:
             for _ in range(copies):
                 connection = random.choice(able)
                 with contextlib.suppress(RuntimeError, WebSocketDisconnect):
                     await connection.socket.send_text(json.dumps(envelope))
-            end = self.workspace.clock.monotonic() + self.ack_seconds
             while not waiting.done() and self.workspace.clock.monotonic() < end:
                 await asyncio.wait({waiting}, timeout=POLL_SECONDS)
             if waiting.done():

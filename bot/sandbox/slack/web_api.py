@@ -39,6 +39,7 @@ class WebApi:
         self.workspace = workspace
         self.hub = hub
         self.limits = limits
+        self.closed = False  # while the server stops: calls are turned away
         self._base_url = base_url
         self._cut = cut  # aborts the connection from a client's (address, port)
         self._methods: dict[str, Callable[[ApiCall], Json]] = {
@@ -59,6 +60,8 @@ class WebApi:
 
     async def answer(self, request: Request) -> Response:
         """Answer one call and keep it in the traffic, without its token."""
+        if self.closed:
+            return PlainTextResponse("Service Unavailable", 503)
         method = request.path_params["method"]
         started = self.workspace.clock.monotonic()
         body = await request.body()

@@ -6,7 +6,6 @@ One loopback socket per world. A request is one line of JSON, `{"token", "op", "
 
 import json
 import secrets
-import shlex
 import socket
 import sys
 import threading
@@ -231,7 +230,7 @@ def format_time(time: datetime) -> str:
 _SHIM = '''\
 #!/bin/sh
 # A program of a sandbox host. The world answers for it: this file only passes the call on.
-"exec" {python} "-IS" "$0" "$@"
+"exec" "{python}" "-IS" "$0" "$@"
 import json, os, socket, sys
 address, port, token = os.environ.get("{variable}", "127.0.0.1 0 -").split(" ")
 request = dict(token=token, op="run", arguments=[sys.argv, dict(os.environ), os.getcwd()])
@@ -251,4 +250,4 @@ sys.exit(value["code"])
 
 def shim_text() -> str:
     """Return the text of an executable file that stands for Tentacle.exe, sc.exe or schtasks.exe."""
-    return _SHIM.format(python=shlex.quote(sys.executable), variable=VARIABLE)
+    return _SHIM.format(python=sys.executable, variable=VARIABLE)

@@ -20,7 +20,7 @@ export function node(tag, attributes = {}, ...children) {
 const unescape = (text) => text.replace(/&lt;/g, "<").replace(/&gt;/g, ">").replace(/&amp;/g, "&");
 
 export function link(address, label) {
-  const safe = /^(https?:|mailto:)/i.test(address) ? address : "#";
+  const safe = /^(https?:|mailto:|tel:)/i.test(address) ? address : "#";
   return node("a", { href: safe, target: "_blank", rel: "noopener noreferrer" }, label || address);
 }
 
@@ -58,6 +58,7 @@ function special(inside) {
     return node("time", { title: new Date(Number(timestamp) * 1000).toString() }, date(timestamp, format, label));
   }
   if (address.startsWith("!")) return node("span", { class: "mention" }, `@${label || address.slice(1)}`);
+  if (!/^(https?:|mailto:|tel:)/i.test(address)) return document.createTextNode(`<${unescape(inside)}>`);
   return link(unescape(address), label);
 }
 

@@ -1,0 +1,30 @@
+"""Every message that the bot sends, by name. All are pure functions that return a `Message`."""
+
+from bot.slack.answers import help_text, history, problem, status, status_one, unexpected, working
+from bot.slack.outcome_message import approved, cancelled, denied, expired, finished, outcome, stale, swept
+from bot.slack.plan_message import plan_only, plan_posted, refusals
+from bot.slack.report_messages import health_result, health_started, thumbprints
+
+__all__ = [
+    "approved",
+    "cancelled",
+    "denied",
+    "expired",
+    "finished",
+    "health_result",
+    "health_started",
+    "help_text",
+    "history",
+    "outcome",
+    "plan_only",
+    "plan_posted",
+    "problem",
+    "refusals",
+    "stale",
+    "status",
+    "status_one",
+    "swept",
+    "thumbprints",
+    "unexpected",
+    "working",
+]

@@ -1,0 +1,191 @@
+"""Replies in a run's thread: who decided, what became of each target, how it ended."""
+
+from collections.abc import Sequence
+
+from bot.domain.run import Outcome, OutcomeKind, Run
+from bot.slack.blocks import (
+    Json,
+    Line,
+    bold,
+    bullets,
+    code,
+    context,
+    emoji,
+    joined,
+    line,
+    message,
+    name,
+    preformatted,
+    rich,
+    say,
+    spoken,
+    user,
+    when,
+    within,
+)
+from bot.slack.message import Message
+from bot.slack.progress_message import again_buttons
+from bot.slack.text import clean, duration, escape, sentence
+from bot.slack.words import OUTCOME_ICONS, change_of, change_text, counts_of, icon_of, records_by_space
+
+
+def approved(run: Run) -> Message:
+    """Return who approved which plan, and what happens now."""
+    who, digest = _decider(run), run.plan.digest[:8].upper()
+    again = " Every target is looked at again first; then the work begins."
+    if run.retry_of:
+        elements: Line = [emoji("repeat"), say(" "), code(run.id), say(" repeats what failed in "), code(run.retry_of)]
+        elements += [say(", under the approval that "), who, say(" gave"), *_at(run), say("." + again)]
+        text = f"`{run.id}` repeats what failed in `{escape(run.retry_of)}`, approved by {_decider_text(run)}."
+    else:
+        elements = [emoji("white_check_mark"), say(" "), who, say(" approved plan "), code(digest), *_at(run)]
+        elements.append(say("." + again))
+        text = f"Plan `{digest}` was approved by {_decider_text(run)}."
+    return message(text, [rich(line(*elements))])
+
+
+def denied(run: Run) -> Message:
+    """Return who denied the plan."""
+    elements: Line = [emoji("no_entry"), say(" "), _decider(run), say(" denied this plan"), *_at(run)]
+    if run.decision and run.decision.reason:
+        elements.append(say(f": “{clean(run.decision.reason, 500)}”"))
+    elements.append(say(". Nothing was touched."))
+    return message(f"The plan was denied by {_decider_text(run)}. Nothing was touched.", [rich(line(*elements))])
+
+
+def expired(run: Run) -> Message:
+    """Return that nobody decided in time."""
+    request = run.plan.request
+    elements: Line = [emoji("alarm_clock"), say(" Nobody decided before "), when(run.expires)]
+    elements += [say(", so the plan has expired. Nothing was touched. "), user(request.user, request.user_name)]
+    elements.append(say(", ask for a new plan when somebody is there to approve it."))
+    return message("The plan has expired; nothing was touched.", [rich(line(*elements))])
+
+
+def cancelled(run: Run) -> Message:
+    """Return who took the plan back, or had the run stopped, and what that means."""
+    who = user(run.stopped_by) if run.stopped_by else say("Somebody")
+    if run.decision is None:
+        text, rest = "The plan was taken back; nothing was touched.", " took this plan back. Nothing was touched."
+    else:
+        text = "The run stops at its next safe point."
+        rest = (
+            " asked to stop. Targets that are being worked on are finished; those whose turn has not come "
+            "stay as they are."
+        )
+    return message(text, [rich(line(emoji("octagonal_sign"), say(" "), who, say(rest)))])
+
+
+def stale(run: Run, target: str, changes: Sequence[str]) -> Message:
+    """Return what changed about a target since it was approved."""
+    text = f"{escape(target)} has changed since it was approved and is not touched. Ask for a new plan of it."
+    head = line(
+        emoji("fast_forward"),
+        say(" "),
+        name(target),
+        say(" has changed since it was approved, so it is not touched. What is different:"),
+    )
+    lines = within([spoken(c, 900) for c in changes], 6_000, 30)
+    after = line(say("The other targets go on. Ask for a new plan of this one if the change is right."))
+    if len(run.targets) == 1:
+        after = line(say("Ask for a new plan if the change is right."))
+    return message(text, [rich(head, *([bullets(lines)] if lines else [])), rich(after)])
+
+
+def outcome(run: Run, outcome: Outcome) -> Message:
+    """Return what became of one target."""
+    facts = next((t.facts for t in run.plan.targets if t.name == outcome.target), None)
+    title: Line = [emoji(OUTCOME_ICONS[outcome.kind]), say(" "), name(outcome.target), say(f" {_ended(outcome)}")]
+    lines = [line(*title), line(*change_of(outcome))]
+    if outcome.kind.changed and facts and facts.records:
+        lines.append(line(bold("Records "), *joined(records_by_space(facts), "; ")))
+    blocks: list[Json | None] = [rich(*lines)]
+    blocks += _story(outcome)
+    blocks.append(again_buttons(run) if len(run.targets) == 1 else None)
+    text = f"{escape(outcome.target)} {_ended(outcome)} {change_text(outcome)}"
+    if outcome.what and outcome.kind is not OutcomeKind.HEALTHY:
+        text += f" {escape(outcome.what)}"
+    return message(text, blocks)
+
+
+def _ended(outcome: Outcome) -> str:
+    took = f" after {duration(outcome.seconds)}" if outcome.seconds else ""
+    health = f", Octopus says {outcome.health.value}" if outcome.health else ""
+    match outcome.kind:
+        case OutcomeKind.HEALTHY:
+            return f"is rotated and healthy{took}{health}."
+        case OutcomeKind.UNHEALTHY:
+            return f"is rotated but unhealthy{took}{health}."
+        case OutcomeKind.NOT_PROVEN:
+            return f"is rotated, but its health is not proven{took}."
+        case OutcomeKind.UNDONE:
+            step = f" at “{outcome.failed_step.value}”" if outcome.failed_step else ""
+            return f"failed{step} and was undone{took}."
+        case OutcomeKind.FAILED:
+            step = f" at “{outcome.failed_step.value}”" if outcome.failed_step else ""
+            return f"failed{step}{took} and needs a person."
+        case OutcomeKind.SKIPPED:
+            return "was skipped."
+        case OutcomeKind.UNTOUCHED:
+            return "was not reached."
+
+
+def _story(outcome: Outcome) -> list[Json | None]:
+    """Return what happened, what was undone, how it is now and what to do, each on a line of its own."""
+    blocks: list[Json | None] = []
+    bad = outcome.kind in {OutcomeKind.UNDONE, OutcomeKind.FAILED}
+    if outcome.what and bad:
+        blocks.append(rich(line(bold("What happened")), preformatted(outcome.what)))
+    elif outcome.what:
+        blocks.append(rich(line(bold("Why "), *spoken(sentence(outcome.what), 1_500))))
+    parts = [("Undone", outcome.undone), ("Now", outcome.now), ("Next", outcome.advice)]
+    lines = [[bold(f"{label} "), *spoken(sentence(text), 900)] for label, text in parts if text]
+    if lines:
+        blocks.append(rich(bullets(lines)))
+    return blocks
+
+
+def finished(run: Run) -> Message:
+    """Return how the run ended, with *Retry* and *Roll back* where they make sense."""
+    counts = counts_of(run) or "nothing was done"
+    text = f"Run `{run.id}` is over: {counts}."
+    head: Line = [emoji(icon_of(run)), say(" "), bold("The run is over"), say(f": {counts}.")]
+    bad = [o for o in run.outcomes if o.kind is OutcomeKind.FAILED]
+    parts = [line(*head)]
+    if bad:
+        parts.append(line(say("These need a person now:")))
+        parts.append(
+            bullets(
+                within([[name(o.target), say(": "), *spoken(sentence(o.now or o.what), 400)] for o in bad], 4_000, 40)
+            )
+        )
+    blocks: list[Json | None] = [rich(*parts)]
+    if any(o.kind.changed for o in run.outcomes):
+        blocks.append(
+            context("The old keys are kept on the hosts for a day, so that a roll back is possible, and then removed.")
+        )
+    blocks.append(again_buttons(run) if len(run.targets) > 1 else None)
+    return message(text, blocks)
+
+
+def swept(run: Run, target: str) -> Message:
+    """Return that the old key is gone from a host."""
+    text = (
+        f"The copy with the old key of {escape(target)} was removed from its host; rolling back is no longer possible."
+    )
+    elements: Line = [emoji("closed_lock_with_key"), say(" The copy with the old key of "), name(target)]
+    elements.append(say(" was removed from its host. Rolling it back from that copy is no longer possible."))
+    return message(text, [rich(line(*elements))])
+
+
+def _decider(run: Run) -> Json:
+    decision = run.decision
+    return user(decision.user, decision.user_name) if decision else say("Somebody")
+
+
+def _decider_text(run: Run) -> str:
+    return f"<@{run.decision.user}>" if run.decision else "somebody"
+
+
+def _at(run: Run) -> Line:
+    return [say(" at "), when(run.decision.at)] if run.decision else []

@@ -1,0 +1,333 @@
+"""The root message once a run was decided: live while it is carried out, then how it ended."""
+
+from datetime import datetime
+
+from bot.domain.plan import TargetPlan
+from bot.domain.run import Outcome, OutcomeKind, Run, RunState, StepProgress, StepState, TargetProgress
+from bot.slack.blocks import (
+    Json,
+    Line,
+    actions,
+    bold,
+    bullets,
+    button,
+    code,
+    confirm,
+    content_hash,
+    context,
+    emoji,
+    first_fitting,
+    header,
+    line,
+    name,
+    rich,
+    say,
+    spoken,
+    user,
+    when,
+    within,
+)
+from bot.slack.message import Message
+from bot.slack.text import clean, cut, duration, escape, listed, moment, sentence
+from bot.slack.words import (
+    OUTCOME_ICONS,
+    STEP_ICONS,
+    change_of,
+    counts_of,
+    current_of,
+    icon_of,
+    is_under_way,
+    old_to_new,
+    title_of,
+)
+
+EACH = 8
+"""Up to so many targets are shown one by one while they are worked on; of more only those in progress or failed."""
+STEP_BY_STEP = 3
+"""Up to so many targets show all of their steps."""
+
+
+def under_way_or_over(run: Run, *, now: datetime, rich: bool) -> Message:
+    """Return the root message of a run that was decided, expired or cancelled."""
+    if not run.state.is_over:
+        return _live(run, cards=rich)
+    if run.state is RunState.FINISHED:
+        return _finished(run, now)
+    return _never_begun(run)
+
+
+# --- while it runs --------------------------------------------------------------------------------------------------
+
+
+def _live(run: Run, *, cards: bool) -> Message:
+    title = title_of(run.plan, retry_of=run.retry_of)
+    state = "Stopping at the next safe point" if run.state is RunState.STOPPING else "Running"
+    text = f"{escape(title)}: {state.lower()}" + (f", {escape(run.stage)}" if run.stage else "")
+    counts = _counts_so_far(run)
+    text += f" ({counts})." if counts else "."
+    head: list[Json | None] = [header(title), _rich(_status(run, state), _who(run))]
+    tail: list[Json | None] = [_stop(run), _footer(run)]
+    targets = list(run.targets)
+
+    def shown() -> list[Json | None]:
+        body = [_plan_block(run, title)] if cards else [_steps(run, t) for t in targets]
+        return [*head, *body, *tail]
+
+    def aggregated() -> list[Json | None]:
+        busy = [t for t in targets if is_under_way(t)]
+        failed = [t for t in targets if t.outcome and not t.outcome.kind.changed]
+        if cards and (busy or failed):
+            return [*head, _plan_block(run, title), *tail]
+        lines = within([_short(t) for t in [*busy, *failed]], 7_000, 40)
+        body = _rich(*[line(*one) for one in lines]) if lines else None
+        return [*head, body, *tail]
+
+    return first_fitting(text, [shown, aggregated] if len(targets) <= EACH else [aggregated])
+
+
+def _rich(*parts: Json | None) -> Json:
+    """Return a block of rich text of the parts that are there."""
+    return rich(*[p for p in parts if p is not None])
+
+
+def _status(run: Run, state: str) -> Json:
+    elements: Line = [emoji(icon_of(run)), say(" "), bold(state)]
+    if run.state is RunState.STOPPING and run.stopped_by:
+        elements += [say(", as "), user(run.stopped_by), say(" asked")]
+    if run.stage:
+        elements.append(say(f" · {clean(run.stage, 100)}"))
+    counts = _counts_so_far(run)
+    if counts:
+        elements.append(say(f" · {counts}"))
+    return line(*elements)
+
+
+def _counts_so_far(run: Run) -> str:
+    busy = sum(is_under_way(t) for t in run.targets)
+    waiting = sum(t.outcome is None for t in run.targets) - busy
+    pieces = [counts_of(run)] if run.outcomes else []
+    if len(run.targets) > 1:
+        pieces += [f"{busy} in progress"] if busy else []
+        pieces += [f"{waiting} waiting"] if waiting else []
+    return ", ".join(pieces)
+
+
+def _who(run: Run) -> Json:
+    request, decision = run.plan.request, run.decision
+    elements: Line = [say("Asked for by "), user(request.user, request.user_name)]
+    if request.reason:
+        elements.append(say(f": “{clean(request.reason, 300)}”"))
+    if decision:
+        verb = "approved" if decision.approved else "denied"
+        elements += [say(f", {verb} by "), user(decision.user, decision.user_name), say(" at "), when(decision.at)]
+        if decision.reason:
+            elements.append(say(f": “{clean(decision.reason, 300)}”"))
+    return line(*elements, say("."))
+
+
+def _steps(run: Run, target: TargetProgress) -> Json:
+    plan = _plan_of(run, target.name)
+    if target.outcome:
+        return _rich(line(*_outcome_line(target.outcome)))
+    title = line(name(target.name), say("  "), *(old_to_new(plan) if plan else []))
+    if len(run.targets) > STEP_BY_STEP:
+        return _rich(title, line(*_where(target)))
+    return _rich(title, *[line(*_step(s)) for s in target.steps])
+
+
+def _step(step: StepProgress) -> Line:
+    label = step.step.value[0].upper() + step.step.value[1:]
+    shown: Line = [emoji(STEP_ICONS[step.state]), say(" ")]
+    shown.append(bold(label) if step.state is StepState.IN_PROGRESS else say(label))
+    if step.detail:
+        shown += [say(": "), *spoken(step.detail, 300)]
+    return shown
+
+
+def _where(target: TargetProgress) -> Line:
+    """Return where a target stands in one line: `step 4 of 7: restart the service`."""
+    current = current_of(target)
+    done = sum(s.state is StepState.COMPLETE for s in target.steps)
+    total = len(target.steps)
+    if current is None:
+        if done == 0:
+            return [emoji(STEP_ICONS[StepState.PENDING]), say(" waits for its turn")]
+        return [emoji(STEP_ICONS[StepState.IN_PROGRESS]), say(f" {done} of {total} steps done")]
+    place = next(i for i, s in enumerate(target.steps, 1) if s is current)
+    shown: Line = [emoji(STEP_ICONS[current.state]), say(f" step {place} of {total}: "), bold(current.step.value)]
+    if current.detail:
+        shown += [say(": "), *spoken(current.detail, 300)]
+    return shown
+
+
+def _short(target: TargetProgress) -> Line:
+    if target.outcome:
+        return _outcome_line(target.outcome)
+    return [name(target.name), say("  "), *_where(target)]
+
+
+def _plan_block(run: Run, title: str) -> Json:
+    """Return Slack's plan block: a task for each step of one target, else for each target that matters now."""
+    if len(run.targets) == 1:
+        tasks = [_step_card(i, s) for i, s in enumerate(run.targets[0].steps)]
+    else:
+        shown = [t for t in run.targets if len(run.targets) <= EACH or _matters(t)]
+        tasks = [_target_card(i, run, t) for i, t in enumerate(shown[:40])]
+    state = "stopping" if run.state is RunState.STOPPING else run.stage or "running"
+    whole = f"{title} ({clean(state, 80)})"
+    version = content_hash(whole, tasks)
+    return {"type": "plan", "block_id": f"plan-{version}", "title": cut(whole, 250), "tasks": tasks}
+
+
+def _matters(target: TargetProgress) -> bool:
+    return is_under_way(target) or (target.outcome is not None and not target.outcome.kind.changed)
+
+
+def _step_card(number: int, step: StepProgress) -> Json:
+    label = step.step.value[0].upper() + step.step.value[1:]
+    card: Json = {"type": "task_card", "task_id": f"step-{number}", "title": label, "status": step.state.value}
+    if step.detail:
+        card["details"] = rich(line(*spoken(step.detail, 300)))
+    return card
+
+
+def _target_card(number: int, run: Run, target: TargetProgress) -> Json:
+    if target.outcome:
+        status = "complete" if target.outcome.kind.changed else "error"
+        details = _outcome_line(target.outcome, titled=False)
+    else:
+        status = "error" if any(s.state is StepState.ERROR for s in target.steps) else "pending"
+        status = "in_progress" if is_under_way(target) and status != "error" else status
+        details = _where(target)
+    return {
+        "type": "task_card",
+        "task_id": f"target-{number}",
+        "title": clean(target.name),
+        "status": status,
+        "details": rich(line(*details)),
+    }
+
+
+def _stop(run: Run) -> Json:
+    stopping = run.state is RunState.STOPPING
+    ask = confirm(
+        "It is stopping already" if stopping else "Stop this run?",
+        "Targets that are being worked on are finished; those whose turn has not come are left as they are.",
+        "Stop",
+        danger=True,
+    )
+    return actions(button("Stop", "cancel", f"{run.id}:{run.nonce}", style="" if stopping else "danger", ask=ask))
+
+
+def _footer(run: Run) -> Json:
+    pieces = [f"Run `{run.id}`", f"plan `{run.plan.digest[:8].upper()}`"]
+    if run.retry_of:
+        pieces.append(f"repeats what failed in `{escape(run.retry_of)}`")
+    if run.ended:
+        pieces.append(f"ended {moment(run.ended)}")
+    return context(" · ".join(pieces))
+
+
+# --- when it is over ------------------------------------------------------------------------------------------------
+
+
+def _finished(run: Run, now: datetime) -> Message:
+    title = title_of(run.plan, retry_of=run.retry_of)
+    counts = counts_of(run) or "nothing was done"
+    status = line(emoji(icon_of(run)), say(" "), bold("Finished"), say(f": {counts}."), *_took(run))
+    stopped = (
+        line(emoji("octagonal_sign"), say(" Stopped by "), user(run.stopped_by), say(".")) if run.stopped_by else None
+    )
+    outcomes = sorted(run.outcomes, key=lambda o: o.kind.changed)
+
+    def body(budget: int, *, brief: bool) -> list[Json | None]:
+        lines = within([_outcome_line(o, brief=brief) for o in outcomes], budget, 250)
+        listing = _rich(*[line(*one) for one in lines]) if lines else None
+        buttons = again_buttons(run, now=now)
+        return [header(title), _rich(status, stopped, _who(run)), listing, buttons, _footer(run)]
+
+    text = f"{escape(title)}: finished, {counts}."
+    return first_fitting(text, [lambda: body(9_500, brief=False), lambda: body(9_500, brief=True)])
+
+
+def _took(run: Run) -> Line:
+    if run.ended is None or run.decision is None:
+        return []
+    return [say(f" It took {duration((run.ended - run.decision.at).total_seconds())}.")]
+
+
+def _outcome_line(outcome: Outcome, *, titled: bool = True, brief: bool = False) -> Line:
+    head: Line = [emoji(OUTCOME_ICONS[outcome.kind]), say(" ")] if titled else []
+    head += [name(outcome.target), say(f" {outcome.kind.value}: ")] if titled else [say(f"{outcome.kind.value}: ")]
+    if brief and outcome.new and outcome.new != outcome.old:
+        return [*head, code(outcome.old.short), say("… → "), code(outcome.new.short), say("…")]
+    found = [*head, *change_of(outcome)]
+    if not titled:
+        return found
+    if outcome.kind is not OutcomeKind.HEALTHY and outcome.what and not brief:
+        found += [say(". "), *spoken(sentence(outcome.what), 200)]
+    return found
+
+
+def again_buttons(run: Run, *, now: datetime | None = None) -> Json | None:
+    """Return *Retry* and *Roll back*, each where it makes sense; None where neither does."""
+    value = f"{run.id}:{run.nonce}"
+    buttons: list[Json] = []
+    failed = [o.target for o in run.outcomes if not o.kind.changed]
+    changed = [o.target for o in run.outcomes if o.kind.changed]
+    approved = run.decision is not None and run.decision.approved
+    if failed and approved and (now is None or now < run.expires):
+        ask = confirm(
+            "Retry what failed?",
+            f"{listed(failed, 3, 40)}: the same plan again, under the same approval, as long as that lasts.",
+            "Retry",
+        )
+        buttons.append(button("Retry", "retry", value, ask=ask))
+    if changed and approved:
+        ask = confirm(
+            "Propose to roll back?",
+            f"A new plan puts the former certificate of {listed(changed, 3, 40)} back. It needs its own approval.",
+            "Propose",
+        )
+        buttons.append(button("Roll back", "roll_back", value, ask=ask))
+    return actions(*buttons) if buttons else None
+
+
+def _never_begun(run: Run) -> Message:
+    title = title_of(run.plan, retry_of=run.retry_of)
+    head: Line = [emoji(icon_of(run)), say(" "), bold(run.state.value.capitalize())]
+    decision = run.decision
+    text = f"{escape(title)}: {run.state.value}"
+    if run.state is RunState.DENIED and decision:
+        head += [say(" by "), user(decision.user, decision.user_name), say(" at "), when(decision.at)]
+        text += f" by <@{decision.user}>"
+    elif run.state is RunState.CANCELLED and run.stopped_by:
+        head += [say(": taken back by "), user(run.stopped_by)]
+        text += f" by <@{run.stopped_by}>"
+        if run.ended:
+            head += [say(" at "), when(run.ended)]
+    elif run.state is RunState.EXPIRED:
+        head += [say(": nobody decided before "), when(run.expires)]
+    again = "Nothing was touched. Ask for a new plan to try again."
+    lines = within([[name(t.name), say(" keeps "), code(t.old)] for t in run.plan.targets], 8_000, 30)
+    blocks: list[Json | None] = [
+        header(title),
+        _rich(line(*head, say(". " + again)), _who_asked(run)),
+        _rich(bullets(lines)) if lines else None,
+        _footer(run),
+    ]
+    return first_fitting(f"{text}. Nothing was touched.", [lambda: blocks])
+
+
+def _who_asked(run: Run) -> Json:
+    request = run.plan.request
+    elements: Line = [say("Asked for by "), user(request.user, request.user_name)]
+    if request.reason:
+        elements.append(say(f": “{clean(request.reason, 300)}”"))
+    if run.decision and run.decision.reason:
+        elements.append(say(f". The reason for the decision: “{clean(run.decision.reason, 300)}”"))
+    return line(*elements, say("."))
+
+
+def _plan_of(run: Run, target: str) -> TargetPlan | None:
+    return next((t for t in run.plan.targets if t.name == target), None)

@@ -1,0 +1,109 @@
+"""The three witnesses of a target in words: what each saw, whether they agree, and what it means if they do not."""
+
+from bot.domain.facts import Sighting, Style, TargetFacts
+from bot.domain.thumbprint import Thumbprint
+from bot.slack.blocks import Line, bold, code, emoji, link, say
+from bot.slack.text import clean, listed, sentence
+
+PLACES = {"bot": "the bot", "host": "the host itself", "octopus": "Octopus"}
+
+
+def place_of(sighting: Sighting) -> str:
+    """Return from where somebody looked, in words."""
+    return PLACES.get(sighting.place, clean(sighting.place, 40))
+
+
+def agreement(facts: TargetFacts) -> Line:
+    """Return in one sentence which witnesses there are and whether they agree."""
+    there = _there(facts)
+    if facts.consistent:
+        return [emoji("white_check_mark"), say(f" {listed(there, 6)} agree.")]
+    if facts.consistent is None:
+        return [emoji("warning"), say(f" only {listed(there, 6) if there else 'nobody'} could say anything.")]
+    return [emoji("warning"), say(" they differ. "), say(meaning(facts))]
+
+
+def _there(facts: TargetFacts) -> list[str]:
+    found = ["configured"] if facts.configured else []
+    seen = [place_of(s) for s in facts.handshakes if s.thumbprint]
+    if seen:
+        found.append(f"served (seen by {' and '.join(dict.fromkeys(seen))})")
+    return found + (["recorded"] if facts.recorded else [])
+
+
+def seen_lines(facts: TargetFacts, *, only_trouble: bool = False) -> list[Line]:
+    """Return a line per witness: its kind, the thumbprint and where that was seen."""
+    if only_trouble and facts.consistent:
+        return []
+    found: list[Line] = []
+    if facts.configured:
+        where = f" on {clean(facts.host.computer, 60)}" if facts.host else ""
+        found.append([bold("Configured "), code(facts.configured), say(where)])
+    else:
+        found.append([bold("Configured "), say(_why_unconfigured(facts))])
+    found += _served_lines(facts)
+    by_thumbprint: dict[Thumbprint | None, Line] = {}
+    for record in facts.records:
+        known = by_thumbprint.setdefault(record.thumbprint, [])
+        known += [
+            say(", " if known else " "),
+            link(record.url, clean(record.name)),
+            say(f" in {clean(record.space, 60)}"),
+        ]
+    for thumbprint, records in by_thumbprint.items():
+        shown = code(thumbprint) if thumbprint else say("no thumbprint", italic=True)
+        found.append([bold("Recorded "), shown, *records])
+    return found
+
+
+def _served_lines(facts: TargetFacts) -> list[Line]:
+    if facts.style is Style.POLLING and not facts.served:
+        return [
+            [bold("Served "), say("not to be seen: it polls, so nothing listens. A fresh health check is its witness.")]
+        ]
+    places: dict[Thumbprint, list[str]] = {}
+    blind: list[Line] = []
+    for sighting in facts.handshakes:
+        if sighting.thumbprint:
+            places.setdefault(sighting.thumbprint, []).append(place_of(sighting))
+        else:
+            why = sentence(clean(sighting.error or "nothing was seen", 250))
+            blind.append(
+                [bold("Served "), say(f"not seen by {place_of(sighting)} at {clean(sighting.address, 80)}: {why}")]
+            )
+    seen: list[Line] = [
+        [bold("Served "), code(t), say(f" to {' and '.join(dict.fromkeys(p))}")] for t, p in places.items()
+    ]
+    return seen + blind or [[bold("Served "), say("nobody looked.")]]
+
+
+def _why_unconfigured(facts: TargetFacts) -> str:
+    if facts.host is None:
+        return sentence("not seen: " + clean(facts.host_error or "the host did not answer", 300))
+    if facts.instance is None:
+        return sentence("not seen: " + clean(facts.instance_error or "no instance on the host is this Tentacle", 500))
+    return sentence("not seen: " + clean(facts.instance.error or "no certificate is configured", 300))
+
+
+def meaning(facts: TargetFacts) -> str:
+    """Return which witness differs and what that means, as sentences."""
+    configured, served, recorded = facts.configured, facts.served, facts.recorded
+    found: list[str] = []
+    if len(served) > 1:
+        found.append(
+            "Different places see different certificates served: something stands between, or it just restarts."
+        )
+    elif configured and served and served[0] != configured:
+        found.append("A restart is pending: another certificate is configured than the one that is served.")
+    if len(recorded) > 1:
+        found.append("Its records in Octopus differ from each other; only one of them can be right.")
+    in_force = served[0] if len(served) == 1 else configured
+    wrong = [r for r in facts.records if r.thumbprint and in_force and r.thumbprint != in_force]
+    if wrong:
+        where = listed([f"{r.name} in {r.space}" for r in wrong], 3)
+        found.append(
+            f"Octopus records another thumbprint ({where}), so it refuses this Tentacle: health will be Unavailable."
+        )
+    if any(r.thumbprint is None for r in facts.records):
+        found.append("A record in Octopus stores no thumbprint at all.")
+    return " ".join(found) or "They do not agree."
