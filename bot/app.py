@@ -142,6 +142,8 @@ class Bot:
 
     def stop(self) -> None:
         """Take nothing new, let what runs end or be resumed, and say what is still to be said."""
+        # a client that would reconnect meanwhile holds up the close for seconds
+        self._socket.client.auto_reconnect_enabled = False
         self._socket.close()  # type: ignore[no-untyped-call]
         self.caretaker.stop()
         self.desk.close()

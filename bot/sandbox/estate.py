@@ -37,7 +37,7 @@ def build(world: World, octopus: OctopusServer, count: int = 12) -> Estate:
     for make in makers:
         if len(builder.instances) < count:
             make()
-    for number in range(4, 4 + max(0, count - len(builder.instances))):
+    for number in range(3, 3 + max(0, count - len(builder.instances))):
         builder.listening(f"web-{number:02}", roles=["web"])
     octopus.check(*(r for records in builder.records.values() for r in records))
     return Estate(builder.instances, builder.records)
@@ -80,10 +80,9 @@ class _Builder:
         self.records.setdefault(name, []).append(record)
 
     def plain_targets(self) -> None:
-        """Three web servers, one of them with Octopus's watchdog."""
+        """Two web servers, one of them with Octopus's watchdog."""
         self.listening("web-01", roles=["web"])
-        self.listening("web-02", roles=["web"])
-        self.listening("web-03", roles=["web"], environment=STAGING, watchdog=True)
+        self.listening("web-02", roles=["web"], environment=STAGING, watchdog=True)
 
     def polling(self) -> None:
         """Two that poll: nothing listens on them."""

@@ -11,11 +11,11 @@ from bot.sandbox.windows.wsman import WinRmServer
 from bot.sandbox.world import World
 
 HINT = [
-    "You are Rita, a release engineer. Type /octocert rotate web-01 and send it.",
-    "Read the plan. Press Approve: Rita asked, so she may not approve it herself.",
-    "Switch to Ada (top left) and press Approve. Watch the message and its thread; the tab Estate shows the truth.",
-    "More: /octocert show-thumbprint moved-01 · /octocert check-health legacy-01",
-    "Or: /octocert rotate shared-01 edge-01 worker-01 · /octocert help",
+    "You are Rita, a release engineer. Ask for something: `/octocert rotate web-01`",
+    "Read the plan and press *Approve*: Rita asked, so she may not approve it herself.",
+    "Become Ada (top right) and approve. Watch the message and its thread; *Estate* shows the truth.",
+    "More: `/octocert show-thumbprint moved-01` `/octocert check-health legacy-01` `/octocert help`",
+    "Several at once: `/octocert rotate shared-01 edge-01 worker-01`",
 ]
 
 

@@ -7,6 +7,7 @@ from bot.audit import Recorded
 from bot.domain import commands
 from bot.domain.run import Run, RunState
 from bot.slack.blocks import (
+    ANYBODY,
     Json,
     Line,
     bold,
@@ -118,18 +119,18 @@ def _entry(recorded: Recorded) -> Line:
     if entry.old and entry.new and entry.old != entry.new:
         found += [say(" "), code(clean(entry.old, 64)), say(" → "), code(clean(entry.new, 64))]
     if entry.what:
-        found += [say(": "), *spoken(entry.what, 300)]
+        found += [say(": "), *spoken(entry.what, 300, ANYBODY)]
     return found
 
 
 def problem(text: str) -> Message:
     """Return a sentence that tells what is wrong and what to do; it may quote things from outside."""
-    return message(_plain_mrkdwn(text), [rich(line(emoji("warning"), say(" "), *spoken(text, 6_000)))])
+    return message(_plain_mrkdwn(text), [rich(line(emoji("warning"), say(" "), *spoken(text, 6_000, ANYBODY)))])
 
 
 def _plain_mrkdwn(text: str) -> str:
     pieces = []
-    for element in spoken(text, 3_000):
+    for element in spoken(text, 3_000, ANYBODY):
         match element["type"]:
             case "user":
                 pieces.append(f"<@{element['user_id']}>")
@@ -148,11 +149,13 @@ def unexpected(reference: str) -> Message:
     """Return that something went wrong that nobody foresaw, with the reference under which it stands in the log."""
     text = (
         f"Something went wrong that I did not foresee. It stands in my log under `{clean(reference, 40)}`. "
-        "See with `status` and `show-thumbprint` where things are, then try again, or show the reference to who runs me."
+        "See with `status` and `show-thumbprint` where things are, then try again, or show the reference to my admin."
     )
     return problem(text)
 
 
 def working(text: str) -> Message:
     """Return that something is under way."""
-    return message(_plain_mrkdwn(text), [rich(line(emoji("hourglass_flowing_sand"), say(" "), *spoken(text, 2_000)))])
+    return message(
+        _plain_mrkdwn(text), [rich(line(emoji("hourglass_flowing_sand"), say(" "), *spoken(text, 2_000, ANYBODY)))]
+    )

@@ -6,13 +6,13 @@ Sources: docs.slack.dev/reference/block-kit (rich_text, header, actions, context
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from bot.slack.message import Message
-from bot.slack.text import LONGEST_NAME, LONGEST_TEXT, clean, clean_lines, cut, utc
+from bot.slack.text import LONGEST_NAME, LONGEST_TEXT, clean, clean_lines, cut, literal, utc
 
 Json = dict[str, Any]
 Inline = Json
@@ -24,6 +24,7 @@ BUDGET = 12_000
 """Characters of all blocks together; Slack answers msg_blocks_too_long from about 13 200 (slackapi/bolt-js#2509)."""
 _USER = re.compile(r"[UW][A-Z0-9]{2,20}")
 # What our own sentences may hold besides plain text: code, people and channels. Everything else is taken literally.
+# The ids are well-formed ones only, so that a mention is never of a group or of everybody in a channel.
 _OURS = re.compile(r"`([^`\n]{1,200})`|<@([UW][A-Z0-9]{2,20})>|<#([CG][A-Z0-9]{2,20})>")
 
 
@@ -81,19 +82,21 @@ def when(at: datetime, form: str = "{time}") -> Inline:
     return {"type": "date", "timestamp": int(at.timestamp()), "format": form, "fallback": utc(at)}
 
 
-def spoken(text: str, limit: int = 1_500) -> Line:
+def spoken(text: str, limit: int = 1_500, people: Container[str] = ()) -> Line:
     """Return a sentence of ours, which may quote things from outside, as inline elements.
 
-    `code`, <@U…> and <#C…> are understood, because our sentences use them; nothing else is, whoever wrote it. A
-    mention that an outsider smuggled in could thus only name somebody, never a group, a channel's members or a link.
+    `code` is understood everywhere. Mentions are of `people` only, the ids that may be named here: a name in Octopus
+    or a program's output cannot call anybody. Nothing else is understood, whoever wrote it.
     """
     line: Line = []
     rest = cut(" ".join(text.split()), limit)
     place = 0
     for found in _OURS.finditer(rest):
+        quoted, person, channel = found.groups()
+        if quoted is None and (person or channel) not in people:
+            continue
         if found.start() > place:
             line.append(say(clean_keep(rest[place : found.start()])))
-        quoted, person, channel = found.groups()
         if quoted is not None:
             line.append(code(clean(quoted, 200)))
         elif person is not None:
@@ -103,7 +106,17 @@ def spoken(text: str, limit: int = 1_500) -> Line:
         place = found.end()
     if place < len(rest):
         line.append(say(clean_keep(rest[place:])))
-    return line or [say("–")]  # noqa: RUF001
+    return line or [say("–")]  # noqa: RUF001  # a dash stands for nothing
+
+
+class Anybody:
+    """The people of a message that only one person sees: whoever is named in it, nobody is called."""
+
+    def __contains__(self, who: object) -> bool:
+        return True
+
+
+ANYBODY = Anybody()
 
 
 def clean_keep(text: str) -> str:
@@ -163,7 +176,7 @@ def header(text: str) -> Json:
 
 def plain(text: str, limit: int) -> Json:
     """Return a plain text object, in which colons make no emoji."""
-    return {"type": "plain_text", "text": cut(text, limit), "emoji": False}
+    return {"type": "plain_text", "text": cut(literal(text), limit), "emoji": False}
 
 
 def context(*texts: str) -> Json:
@@ -241,7 +254,7 @@ def within(lines: Iterable[Line], budget: int, most: int = 100) -> list[Line]:
     shown: list[Line] = []
     used = 0
     for one in every[:most]:
-        used += characters(one)
+        used += characters(one) + 4  # what its paragraph counts
         if used > budget and shown:
             break
         shown.append(one)

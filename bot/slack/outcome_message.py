@@ -26,7 +26,7 @@ from bot.slack.blocks import (
 from bot.slack.message import Message
 from bot.slack.progress_message import again_buttons
 from bot.slack.text import clean, duration, escape, sentence
-from bot.slack.words import OUTCOME_ICONS, change_of, change_text, counts_of, icon_of, records_by_space
+from bot.slack.words import OUTCOME_ICONS, change_of, change_text, counts_of, icon_of, people_of, records_by_space
 
 
 def approved(run: Run) -> Message:
@@ -100,7 +100,7 @@ def outcome(run: Run, outcome: Outcome) -> Message:
     if outcome.kind.changed and facts and facts.records:
         lines.append(line(bold("Records "), *joined(records_by_space(facts), "; ")))
     blocks: list[Json | None] = [rich(*lines)]
-    blocks += _story(outcome)
+    blocks += _story(outcome, people_of(run))
     blocks.append(again_buttons(run) if len(run.targets) == 1 else None)
     text = f"{escape(outcome.target)} {_ended(outcome)} {change_text(outcome)}"
     if outcome.what and outcome.kind is not OutcomeKind.HEALTHY:
@@ -130,19 +130,16 @@ def _ended(outcome: Outcome) -> str:
             return "was not reached."
 
 
-def _story(outcome: Outcome) -> list[Json | None]:
+def _story(outcome: Outcome, people: set[str]) -> list[Json | None]:
     """Return what happened, what was undone, how it is now and what to do, each on a line of its own."""
     blocks: list[Json | None] = []
-    bad = outcome.kind in {OutcomeKind.UNDONE, OutcomeKind.FAILED}
-    if outcome.what and bad:
-        blocks.append(rich(line(bold("What happened")), preformatted(outcome.what)))
-    elif outcome.what:
-        blocks.append(rich(line(bold("Why "), *spoken(sentence(outcome.what), 1_500))))
     parts = [("Undone", outcome.undone), ("Now", outcome.now), ("Next", outcome.advice)]
-    lines = [[bold(f"{label} "), *spoken(sentence(text), 900)] for label, text in parts if text]
-    if lines:
-        blocks.append(rich(bullets(lines)))
-    return blocks
+    if outcome.what and outcome.kind in {OutcomeKind.UNDONE, OutcomeKind.FAILED}:
+        blocks.append(rich(line(bold("What happened")), preformatted(outcome.what)))
+    else:
+        parts.insert(0, ("Why", outcome.what))
+    lines = [line(bold(f"{label}  "), *spoken(sentence(text), 1_200, people)) for label, text in parts if text]
+    return [*blocks, rich(*lines) if lines else None]
 
 
 def finished(run: Run) -> Message:
@@ -164,7 +161,7 @@ def finished(run: Run) -> Message:
         blocks.append(
             context("The old keys are kept on the hosts for a day, so that a roll back is possible, and then removed.")
         )
-    blocks.append(again_buttons(run) if len(run.targets) > 1 else None)
+    blocks.append(again_buttons(run, now=run.ended) if len(run.targets) > 1 else None)
     return message(text, blocks)
 
 

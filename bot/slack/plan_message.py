@@ -120,10 +120,12 @@ def _away(plan: Plan) -> str:
     longest = max(t.away_seconds for t in targets)
     if len(targets) == 1:
         return f"the Tentacle {restarts_of(targets[0])} and is away for about {duration(longest)}"
+    shortest = min(t.away_seconds for t in targets)
+    spread = f"about {duration(longest)}" if shortest == longest else f"{duration(shortest)} to {duration(longest)}"
     waves = f", in {count(len(plan.waves), 'wave')}" if len(plan.waves) > 1 else ""
     return (
         f"{len(targets)} Tentacles {'are stopped' if StepKind.STOP in targets[0].steps else 'restart'}{waves}, "
-        f"each away for about {duration(longest)}"
+        f"each away for {spread}"
     )
 
 
@@ -146,12 +148,13 @@ def _in_short(plan: Plan) -> list[Line]:
 
 
 def _waves(plan: Plan) -> str:
-    first = clean(plan.waves[0][0], 60) if plan.waves else ""
-    if len(plan.waves) == 1:
-        return "all in one wave, then Octopus checks their health."
-    sizes = ", ".join(str(len(w)) for w in plan.waves[:12]) + (", …" if len(plan.waves) > 12 else "")
-    alone = f"{first} first and alone, " if len(plan.waves[0]) == 1 else ""
-    return f"{alone}waves of {sizes}; each is checked by Octopus before the next begins."
+    if len(plan.waves) <= 1:
+        return "all at once, then Octopus checks their health."
+    canary = len(plan.waves[0]) == 1
+    sizes = [str(len(w)) for w in plan.waves[canary:]]
+    then = ", then ".join(sizes[:8]) + (f", … ({len(sizes) - 8} more waves)" if len(sizes) > 8 else "")
+    first = f"{clean(plan.waves[0][0], 60)} first and alone, then " if canary else ""
+    return f"{first}{then}. Octopus checks each wave before the next begins."
 
 
 def _source(source: Source, *, alone: bool) -> Line:
@@ -262,7 +265,7 @@ def _workers_left(target: TargetPlan) -> list[str]:
     mine = {p for r in target.facts.records if r.kind is RecordKind.WORKER and r.health.is_good for p in r.pools}
     return [
         f"{max(0, p.healthy - (p.name in mine))} of {p.workers} in the pool {clean(p.name, 60)} stay healthy meanwhile."
-        for p in target.facts.pools
+        for p in target.facts.pools[:5]
     ]
 
 

@@ -38,6 +38,7 @@ from bot.slack.words import (
     icon_of,
     is_under_way,
     old_to_new,
+    people_of,
     title_of,
 )
 
@@ -78,7 +79,7 @@ def _live(run: Run, *, cards: bool) -> Message:
         failed = [t for t in targets if t.outcome and not t.outcome.kind.changed]
         if cards and (busy or failed):
             return [*head, _plan_block(run, title), *tail]
-        lines = within([_short(t) for t in [*busy, *failed]], 7_000, 40)
+        lines = within([_short(run, t) for t in [*busy, *failed]], 7_000, 40)
         body = _rich(*[line(*one) for one in lines]) if lines else None
         return [*head, body, *tail]
 
@@ -128,7 +129,7 @@ def _who(run: Run) -> Json:
 def _steps(run: Run, target: TargetProgress) -> Json:
     plan = _plan_of(run, target.name)
     if target.outcome:
-        return _rich(line(*_outcome_line(target.outcome)))
+        return _rich(line(*_outcome_line(run, target.outcome, inline=False)))
     title = line(name(target.name), say("  "), *(old_to_new(plan) if plan else []))
     if len(run.targets) > STEP_BY_STEP:
         return _rich(title, line(*_where(target)))
@@ -160,9 +161,9 @@ def _where(target: TargetProgress) -> Line:
     return shown
 
 
-def _short(target: TargetProgress) -> Line:
+def _short(run: Run, target: TargetProgress) -> Line:
     if target.outcome:
-        return _outcome_line(target.outcome)
+        return _outcome_line(run, target.outcome)
     return [name(target.name), say("  "), *_where(target)]
 
 
@@ -194,7 +195,7 @@ def _step_card(number: int, step: StepProgress) -> Json:
 def _target_card(number: int, run: Run, target: TargetProgress) -> Json:
     if target.outcome:
         status = "complete" if target.outcome.kind.changed else "error"
-        details = _outcome_line(target.outcome, titled=False)
+        details = [say(f"{target.outcome.kind.value}: "), *_short_change(target.outcome)]
     else:
         status = "error" if any(s.state is StepState.ERROR for s in target.steps) else "pending"
         status = "in_progress" if is_under_way(target) and status != "error" else status
@@ -241,7 +242,8 @@ def _finished(run: Run, now: datetime) -> Message:
     outcomes = sorted(run.outcomes, key=lambda o: o.kind.changed)
 
     def body(budget: int, *, brief: bool) -> list[Json | None]:
-        lines = within([_outcome_line(o, brief=brief) for o in outcomes], budget, 250)
+        inline = len(outcomes) > EACH
+        lines = within([_outcome_line(run, o, inline=inline, brief=brief) for o in outcomes], budget, 250)
         listing = _rich(*[line(*one) for one in lines]) if lines else None
         buttons = again_buttons(run, now=now)
         return [header(title), _rich(status, stopped, _who(run)), listing, buttons, _footer(run)]
@@ -256,17 +258,29 @@ def _took(run: Run) -> Line:
     return [say(f" It took {duration((run.ended - run.decision.at).total_seconds())}.")]
 
 
-def _outcome_line(outcome: Outcome, *, titled: bool = True, brief: bool = False) -> Line:
-    head: Line = [emoji(OUTCOME_ICONS[outcome.kind]), say(" ")] if titled else []
-    head += [name(outcome.target), say(f" {outcome.kind.value}: ")] if titled else [say(f"{outcome.kind.value}: ")]
-    if brief and outcome.new and outcome.new != outcome.old:
-        return [*head, code(outcome.old.short), say("… → "), code(outcome.new.short), say("…")]
-    found = [*head, *change_of(outcome)]
-    if not titled:
-        return found
-    if outcome.kind is not OutcomeKind.HEALTHY and outcome.what and not brief:
-        found += [say(". "), *spoken(sentence(outcome.what), 200)]
+def _outcome_line(run: Run, outcome: Outcome, *, inline: bool = True, brief: bool = False) -> Line:
+    """Return what became of a target; `inline` keeps it on one line, `brief` shows only the first digits."""
+    took = f", {duration(outcome.seconds)}" if outcome.seconds else ""
+    head: Line = [
+        emoji(OUTCOME_ICONS[outcome.kind]),
+        say(" "),
+        name(outcome.target),
+        say(f" {outcome.kind.value}{took}"),
+    ]
+    if brief:
+        return [*head, say(": "), *_short_change(outcome)]
+    found = [*head, say(": " if inline else "\n"), *change_of(outcome, inline=inline)]
+    if outcome.kind is not OutcomeKind.HEALTHY and outcome.what:
+        found += [say(". " if inline else "\n"), *spoken(sentence(outcome.what), 200, people_of(run))]
     return found
+
+
+def _short_change(outcome: Outcome) -> Line:
+    if outcome.new is None:
+        return [code(outcome.old.short), say("… → not known")]
+    if outcome.new == outcome.old:
+        return [code(outcome.old.short), say("… stays in force")]
+    return [code(outcome.old.short), say("… → "), code(outcome.new.short), say("…")]
 
 
 def again_buttons(run: Run, *, now: datetime | None = None) -> Json | None:

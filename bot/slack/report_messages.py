@@ -36,6 +36,7 @@ HEALTH_ICONS = {
     Health.UNKNOWN: "grey_question",
 }
 SOON_DAYS = 30
+"""A certificate that expires sooner than this is marked."""
 
 
 def thumbprints(facts_list: Sequence[TargetFacts], *, now: datetime) -> Message:
@@ -63,7 +64,10 @@ def _verdict(facts: TargetFacts) -> Line:
     if facts.consistent:
         return [emoji("white_check_mark"), say(" All witnesses agree.")]
     if facts.consistent is None:
-        return [emoji("grey_question"), say(" Too few witnesses could be seen to tell whether they agree.")]
+        return [
+            emoji("grey_question"),
+            say(" Too few witnesses were seen to tell whether they agree. Mend what hides them and look again."),
+        ]
     return [emoji("warning"), say(" "), say(meaning(facts))]
 
 
@@ -106,6 +110,8 @@ def _details(certificate: CertificateDetails, now: datetime) -> Line:
         say(f"subject {clean(certificate.subject, 200)}, issuer {clean(certificate.issuer, 200)}, {validity}, "),
         say(f"{key_of(certificate)}."),
     ]
+    if left < SOON_DAYS:
+        found += [say(" "), emoji("warning"), say(" Replace it soon." if left >= 0 else " Replace it now.")]
     if certificate.is_sha1:
         found += [say(" "), emoji("warning"), say(" Signed with SHA-1, which Octopus refuses since 2025.3.")]
     if certificate.is_weak:
@@ -159,6 +165,10 @@ def _report_line(report: HealthReport) -> Line:
 
 def _report(report: HealthReport) -> Json:
     parts = [line(*_report_line(report))]
+    if report.mismatch:
+        mismatch = report.mismatch
+        parts.append(line(bold("Octopus expects "), code(mismatch.expected)))
+        parts.append(line(bold("It was shown "), code(mismatch.provided)))
     if report.errors:
         parts.append(preformatted("\n".join(report.errors)))
     return rich(*parts)

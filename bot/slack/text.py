@@ -17,7 +17,10 @@ LONGEST_LINE = 300
 LONGEST_TEXT = 3_900
 """Characters of the text beside the blocks: Slack recommends at most 4000."""
 JOINER = "\u2060"
-"""A word joiner: invisible, and taken out again when somebody copies a name into a command."""
+"""A word joiner: invisible, and taken out again when somebody copies a name into a command.
+
+UNVERIFIED that every Slack client takes a mark beside it literally; hence it is used only where there are no blocks.
+"""
 
 # Format characters (category Cf) turn text around or hide it: a name must not look like another one to an approver.
 _KEPT = {"\u200c", "\u200d"}
@@ -34,7 +37,7 @@ def _visible(character: str) -> str:
 
 
 def clean(text: str, limit: int = LONGEST_LINE) -> str:
-    """Return text from outside as one line without anything invisible, cut to `limit` characters; a dash for nothing."""
+    """Return text from outside as one line without anything invisible, cut to `limit` characters; a dash for none."""
     line = " ".join("".join(map(_visible, text[: limit * 8])).split())
     more = max(0, len(text) - limit * 8)
     return cut(line, limit, more) or "–"  # noqa: RUF001  # a dash stands for nothing
@@ -52,18 +55,21 @@ def cut(text: str, limit: int, more: int = 0) -> str:
     """Return a text of at most `limit` characters that says how many were left out."""
     if len(text) <= limit and not more:
         return text
-    tail = f"… ({len(text) + more - limit} more)"
-    if limit <= len(tail) + 4:
-        return text[: max(0, limit - 1)] + "…"
-    kept = limit - len(tail)
-    return text[:kept].rstrip() + f"… ({len(text) + more - kept} more)"[: limit - len(text[:kept].rstrip())]
+    whole = len(text) + more
+    kept = min(len(text), limit - len(f"… ({whole} more)"))
+    return text[:kept].rstrip() + f"… ({whole - kept} more)" if kept > 0 else text[: max(0, limit - 1)] + "…"
 
 
 def escape(text: str, limit: int = LONGEST_LINE) -> str:
     """Return text from outside so that mrkdwn shows it as it is: no mention, no link, no emphasis, no emoji."""
     entities = clean(text, limit).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     marked = _MARKS.sub(lambda m: f"{JOINER}{m.group(0)}{JOINER}", entities)
-    return _EMOJI.sub(f":{JOINER}", marked)
+    return literal(marked)
+
+
+def literal(text: str) -> str:
+    """Return a text for Slack's plain text objects, in which some clients would still make emoji of colons."""
+    return _EMOJI.sub(f":{JOINER}", text)
 
 
 def moment(at: datetime, form: str = "{date_short_pretty} {time}") -> str:
@@ -111,4 +117,5 @@ def sentence(text: str) -> str:
     stripped = text.strip()
     if not stripped:
         return ""
-    return stripped[0].upper() + stripped[1:] + ("" if stripped[-1] in ".!?…”)" and stripped[-1] != ")" else ".")
+    ends = stripped[-1] in ".!?…" or stripped.endswith((".”", "?”", "!”", ".)"))
+    return stripped[0].upper() + stripped[1:] + ("" if ends else ".")

@@ -1,11 +1,15 @@
 """The three witnesses of a target in words: what each saw, whether they agree, and what it means if they do not."""
 
-from bot.domain.facts import Sighting, Style, TargetFacts
+from bot.domain.facts import Record, Sighting, Style, TargetFacts
 from bot.domain.thumbprint import Thumbprint
-from bot.slack.blocks import Line, bold, code, emoji, link, say
+from bot.slack.blocks import Line, bold, code, emoji, joined, say
 from bot.slack.text import clean, listed, sentence
+from bot.slack.words import link_to
 
 PLACES = {"bot": "the bot", "host": "the host itself", "octopus": "Octopus"}
+
+_RECORDS = 6
+"""Records with the same thumbprint that are named; of more only the number is."""
 
 
 def place_of(sighting: Sighting) -> str:
@@ -42,17 +46,14 @@ def seen_lines(facts: TargetFacts, *, only_trouble: bool = False) -> list[Line]:
     else:
         found.append([bold("Configured "), say(_why_unconfigured(facts))])
     found += _served_lines(facts)
-    by_thumbprint: dict[Thumbprint | None, Line] = {}
+    by_thumbprint: dict[Thumbprint | None, list[Record]] = {}
     for record in facts.records:
-        known = by_thumbprint.setdefault(record.thumbprint, [])
-        known += [
-            say(", " if known else " "),
-            link(record.url, clean(record.name)),
-            say(f" in {clean(record.space, 60)}"),
-        ]
+        by_thumbprint.setdefault(record.thumbprint, []).append(record)
     for thumbprint, records in by_thumbprint.items():
         shown = code(thumbprint) if thumbprint else say("no thumbprint", italic=True)
-        found.append([bold("Recorded "), shown, *records])
+        where = [[*link_to(r), say(f" in {clean(r.space, 60)}")] for r in records[:_RECORDS]]
+        where += [[say(f"… ({len(records) - _RECORDS} more)")]] if len(records) > _RECORDS else []
+        found.append([bold("Recorded "), shown, say(" as "), *joined(where, ", ")])
     return found
 
 
@@ -89,21 +90,31 @@ def meaning(facts: TargetFacts) -> str:
     """Return which witness differs and what that means, as sentences."""
     configured, served, recorded = facts.configured, facts.served, facts.recorded
     found: list[str] = []
+    pending = len(served) == 1 and configured is not None and served[0] != configured
     if len(served) > 1:
         found.append(
-            "Different places see different certificates served: something stands between, or it just restarts."
+            "Different places see different certificates served: it restarts just now, or something stands between. "
+            "Look again in a minute."
         )
-    elif configured and served and served[0] != configured:
-        found.append("A restart is pending: another certificate is configured than the one that is served.")
+    if pending:
+        found.append("A restart is pending: the configured certificate is not the one that is served.")
+        if set(recorded) == {served[0]}:
+            found.append("After its restart Octopus will refuse it, because it records the one that is served now.")
     if len(recorded) > 1:
-        found.append("Its records in Octopus differ from each other; only one of them can be right.")
+        found.append("Its records in Octopus differ from each other.")
     in_force = served[0] if len(served) == 1 else configured
     wrong = [r for r in facts.records if r.thumbprint and in_force and r.thumbprint != in_force]
     if wrong:
         where = listed([f"{r.name} in {r.space}" for r in wrong], 3)
-        found.append(
-            f"Octopus records another thumbprint ({where}), so it refuses this Tentacle: health will be Unavailable."
-        )
+        until = " until it restarts" if pending and set(recorded) == {configured} else ""
+        found.append(f"Octopus refuses it{until}, because it records another thumbprint ({where}): Unavailable.")
     if any(r.thumbprint is None for r in facts.records):
         found.append("A record in Octopus stores no thumbprint at all.")
-    return " ".join(found) or "They do not agree."
+    found.append(_remedy(pending=pending, wrong=bool(wrong) or not all(r.thumbprint for r in facts.records)))
+    return " ".join(t for t in found if t)
+
+
+def _remedy(*, pending: bool, wrong: bool) -> str:
+    if pending:
+        return "Find out who changed the configuration before its service is restarted."
+    return "Correct the thumbprint in Octopus, then run check-health." if wrong else ""

@@ -3,11 +3,11 @@
 from collections import Counter
 
 from bot.domain.certificate import CertificateDetails
-from bot.domain.facts import TargetFacts
+from bot.domain.facts import Record, TargetFacts
 from bot.domain.plan import Plan, StepKind, TargetPlan
 from bot.domain.run import Outcome, OutcomeKind, Run, RunState, StepProgress, StepState, TargetProgress
-from bot.slack.blocks import Inline, Line, code, link, say
-from bot.slack.text import clean, escape, listed
+from bot.slack.blocks import Inline, Line, code, joined, link, say
+from bot.slack.text import LONGEST_NAME, clean, escape, listed
 
 OUTCOME_ICONS = {
     OutcomeKind.HEALTHY: "white_check_mark",
@@ -25,6 +25,8 @@ STEP_ICONS = {
     StepState.ERROR: "x",
 }
 MADE_ON_HOST = "made on the host"
+_SPACES = 6
+"""Spaces, and records of one space, that are named; of more only the number is."""
 
 
 def icon_of(run: Run) -> str:
@@ -82,13 +84,14 @@ def old_to_new(target: TargetPlan) -> Line:
     return [code(target.old), say(" → "), new]
 
 
-def change_of(outcome: Outcome) -> Line:
+def change_of(outcome: Outcome, *, inline: bool = False) -> Line:
     """Return which thumbprint became which, whole; honest where nothing changed or the end is not known."""
+    arrow = say(" → " if inline else "\n→ ")  # on a phone a thumbprint fills a line
     if outcome.new is None:
-        return [code(outcome.old), say("\n→ "), say("not known", italic=True)]
+        return [code(outcome.old), arrow, say("not known", italic=True)]
     if outcome.new == outcome.old:
         return [code(outcome.old), say(" stays in force")]
-    return [code(outcome.old), say("\n→ "), code(outcome.new)]
+    return [code(outcome.old), arrow, code(outcome.new)]
 
 
 def change_text(outcome: Outcome) -> str:
@@ -115,14 +118,29 @@ def key_of(certificate: CertificateDetails) -> str:
 
 def records_by_space(facts: TargetFacts) -> list[Line]:
     """Return a line per space: its name and links to the records there."""
-    spaces: dict[str, Line] = {}
+    spaces: dict[str, list[Record]] = {}
     for record in facts.records:
-        known = spaces.setdefault(record.space, [])
-        known.append(say(f"in {clean(record.space, 60)}: " if not known else ", "))
-        known.append(link(record.url, clean(record.name)))
-        if record.is_disabled:
-            known.append(say(" (disabled)"))
-    return list(spaces.values())
+        spaces.setdefault(record.space, []).append(record)
+    lines: list[Line] = []
+    for space, records in list(spaces.items())[:_SPACES]:
+        links = [link_to(r) for r in records[:_SPACES]]
+        links += [[say(f"… ({len(records) - _SPACES} more)")]] if len(records) > _SPACES else []
+        lines.append([say(f"in {clean(space, 60)}: "), *joined(links, ", ")])
+    if len(spaces) > _SPACES:
+        lines.append([say(f"… ({len(spaces) - _SPACES} more spaces)")])
+    return lines
+
+
+def link_to(record: Record) -> Line:
+    """Return a record's name, which leads to it in Octopus's portal, and whether it is disabled."""
+    shown = link(record.url, clean(record.name, LONGEST_NAME))
+    return [shown, say(" (disabled)")] if record.is_disabled else [shown]
+
+
+def people_of(run: Run) -> set[str]:
+    """Return the ids of the people who have to do with a run: only they are mentioned in its messages."""
+    decided = run.decision.user if run.decision else None
+    return {p for p in (run.plan.request.user, decided, run.stopped_by) if p}
 
 
 def restarts_of(target: TargetPlan) -> str:

@@ -39,7 +39,12 @@ def look(browser: Browser) -> Iterator[Look]:
     problems: list[str] = []
 
     def open_page(
-        url: str, person: str = "rita", *, width: int = 1280, height: int = 800, scheme: str = "light"
+        url: str,
+        person: str = "rita",
+        *,
+        width: int = 1280,
+        height: int = 800,
+        scheme: Literal["light", "dark"] = "light",
     ) -> Page:
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, locale="en-GB")
         contexts.append(context)

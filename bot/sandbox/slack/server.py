@@ -36,8 +36,8 @@ T = TypeVar("T")
 START_SECONDS = 10.0
 STOP_SECONDS = 10.0
 TICK_SECONDS = 0.25  # how often scheduled messages are looked at
-# A connection that is cut in its handshake is lost to slack-sdk 3.47, socket and all (a ResourceWarning in tests). So new
-# ones are refused for this long before everything ends, and those that just began may finish.
+# slack-sdk 3.47 loses a connection that is cut in its handshake, socket and all (a ResourceWarning in tests). So before
+# everything ends, new ones are refused for this long, and those that just began may finish.
 SETTLE_SECONDS = 0.05
 GRACE_SECONDS = 1  # for requests under way when the server stops
 PING_SECONDS = 10.0  # between WebSocket pings; a connection that does not answer one in as much time again is closed

@@ -44,7 +44,9 @@ class HostView:
     def registry(self, key: str) -> dict[str, str] | None:
         """Return the values of a registry key; None where there is none."""
         wanted = key.rpartition(":")[2].strip("\\").lower()
-        return {"InstallLocation": f"{self.host.tentacle_exe.parent}"} if wanted == r"software\octopus\tentacle" else None
+        return (
+            {"InstallLocation": f"{self.host.tentacle_exe.parent}"} if wanted == r"software\octopus\tentacle" else None
+        )
 
     def service(self, name: str) -> dict[str, Any] | None:
         """Return a service as Win32_Service has it; None where there is none."""
@@ -227,7 +229,7 @@ def format_time(time: datetime) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S.") + f"{time.microsecond // 1000:03d}Z"
 
 
-_SHIM = '''\
+_SHIM = """\
 #!/bin/sh
 # A program of a sandbox host. The world answers for it: this file only passes the call on.
 "exec" "{python}" "-IS" "$0" "$@"
@@ -245,7 +247,7 @@ value = answer.get("value") or dict(code=1, out="", err=answer.get("error", ""))
 sys.stdout.buffer.write(value["out"].encode("utf-8"))
 sys.stderr.buffer.write(value["err"].encode("utf-8"))
 sys.exit(value["code"])
-'''
+"""
 
 
 def shim_text() -> str:

@@ -117,9 +117,7 @@ def _small(host: "Host", line: str) -> RemoteProcess:
         case "sc" | "schtasks" | "tentacle":
             result = host.run_program(split(line))
             return Finished(result.stdout.encode(), result.stderr.encode(), result.exit_code)
-    message = (
-        f"'{word}' is not recognized as an internal or external command,{newline}operable program or batch file.{newline}"
-    )
+    message = f"'{word}' is not recognized as an internal or external command,{newline}operable program or batch file.{newline}"
     return Finished(stderr=message.encode(), code=1)
 
 
@@ -245,7 +243,9 @@ class EngineProcess:
     def read(self, timeout: float) -> Output:
         """Return what was printed, at once if there is something, else within so many seconds."""
         with self._condition:
-            self._condition.wait_for(lambda: self._printed.stdout or self._printed.stderr or self._exit_code is not None, timeout)
+            self._condition.wait_for(
+                lambda: self._printed.stdout or self._printed.stderr or self._exit_code is not None, timeout
+            )
             return self._printed.take(self._exit_code)
 
     def kill(self) -> None:

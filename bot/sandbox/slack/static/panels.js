@@ -2,7 +2,10 @@
 
 import { node } from "/static/mrkdwn.js";
 
-const short = (thumbprint) => (thumbprint ? String(thumbprint).slice(0, 8) : "—");
+// A cell may hold several values, joined by ", ": a Tentacle with two records that differ.
+const parts = (value) => String(value || "").split(", ").filter(Boolean);
+const short = (value) => parts(value).map((thumbprint) => thumbprint.slice(0, 8)).join(" ") || "—";
+const worst = (health) => ["bad", "warn", "unknown", "good"].find((kind) => parts(health).some((word) => (HEALTH[word] || "unknown") === kind)) || "unknown";
 const HEALTH = { Healthy: "good", HealthyWithWarnings: "warn", Unhealthy: "bad", Unavailable: "bad" };
 const before = new Map();
 
@@ -26,7 +29,7 @@ export function estate(rows) {
       node("th", { scope: "row" }, node("span", { class: `mark ${row.consistent ? "good" : "bad"}`, role: "img", "aria-label": row.consistent ? "witnesses agree" : "witnesses disagree", title: row.consistent ? "witnesses agree" : "witnesses disagree" }),
         node("span", { class: "estate-name" }, row.name, node("small", {}, row.style || ""))),
       thumbprint(row, "configured"), thumbprint(row, "served"), thumbprint(row, "recorded"),
-      node("td", {}, node("span", { class: `health ${HEALTH[health] || "unknown"}` }, health.replace("HealthyWithWarnings", "Warnings"))));
+      node("td", {}, node("span", { class: `health ${worst(health)}` }, health.replaceAll("HealthyWithWarnings", "Warnings"))));
   });
   return node("div", { class: "estate" },
     node("p", { class: "muted" }, `${rows.length} Tentacles · ${consistent} consistent. What is true on the hosts and in Octopus, live; the bot sees it only through its own eyes.`),
