@@ -13,8 +13,13 @@ LONGEST = 4_000
 """Characters of a command; Slack's own messages end there too."""
 MOST_TARGETS = 200
 """Targets of one command."""
+NEAR = 0.6
+"""How alike a word must be to a command for the question whether that was meant (difflib's ratio)."""
 _QUOTES = str.maketrans("“”„‟«»‘’‚‛`", '"' * 6 + "'" * 5)  # noqa: RUF001  # what keyboards and Slack insert
 _INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
+_SPACE = re.compile(r"\s")
+_DASH = re.compile("(?<!\\S)[\u2013\u2014](?=[A-Za-z])")
+"""What keyboards make of the two hyphens before an option; a dash within a name or a sentence stays."""
 _MENTION = re.compile(r"<[@#!][^>]*>")
 _LINK = re.compile(r"<(?:https?://|mailto:)[^>|]*\|([^>]*)>|<((?:https?://|mailto:)[^>]*)>")
 
@@ -169,7 +174,7 @@ def spec(name: str) -> CommandSpec:
     found = next((c for c in COMMANDS if _folded(c.name) == folded), None)
     if found:
         return found
-    near = difflib.get_close_matches(folded, [_folded(c.name) for c in COMMANDS], 1, 0.5)
+    near = difflib.get_close_matches(folded, [_folded(c.name) for c in COMMANDS], 1, NEAR)
     meant = next((c.name for c in COMMANDS if near and _folded(c.name) == near[0]), None)
     hint = f"Did you mean `{meant}`?" if meant else "`help` lists what I can do."
     raise UserError(f"I do not know the command “{_short(name)}”. {hint}")
@@ -215,7 +220,8 @@ def parse(text: str) -> Command:
 
 def _words(text: str) -> list[str]:
     plain = unescape(_LINK.sub(lambda m: m.group(1) or m.group(2) or "", _MENTION.sub(" ", text)))
-    plain = _INVISIBLE.sub("", plain).translate(_QUOTES).replace("\u2014", "--").replace("\u2013", "--")
+    plain = _SPACE.sub(" ", _INVISIBLE.sub("", plain))  # of spaces, shlex knows only the plain ones
+    plain = _DASH.sub("--", plain.translate(_QUOTES))
     try:
         lexer = shlex.shlex(plain, posix=True, punctuation_chars=False)
         lexer.whitespace_split = True
@@ -245,7 +251,7 @@ def _sorted(row: CommandSpec, words: list[str]) -> tuple[list[str], dict[str, li
             raise UserError(f"`{row.name}` has no option --{_short(name)}.{hint} Usage: `{row.usage}`")
         if not given:
             value = next(rest, "")
-        if not value:
+        if not value or (not given and value.startswith("--")):
             raise UserError(f"--{name} needs a value: {known[name].help}. Usage: `{row.usage}`")
         if name in options and not known[name].repeated:
             raise UserError(f"--{name} stands there twice. Usage: `{row.usage}`")

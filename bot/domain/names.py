@@ -29,11 +29,17 @@ class TargetGroup:
 
 
 def endpoint_of(record: Record) -> str:
-    """Return `host:port` of a listening record, the subscription URI of a polling one, in small letters."""
+    """Return `host:port` of a listening record, the subscription URI of a polling one, in small letters.
+
+    A record whose URI makes no sense has that as its endpoint, so that one such record troubles no other.
+    """
     if record.style is Style.POLLING:
         return record.uri.rstrip("/").casefold()
-    parts = urlsplit(record.uri)
-    return f"{parts.hostname or ''}:{parts.port or 10933}".casefold()
+    try:
+        parts = urlsplit(record.uri)
+        return f"{parts.hostname or ''}:{parts.port or 10933}".casefold()
+    except ValueError:  # no URI at all: it stands for itself
+        return record.uri.strip().casefold()
 
 
 def targets(index: EstateIndex) -> tuple[TargetGroup, ...]:

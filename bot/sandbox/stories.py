@@ -119,7 +119,7 @@ def tentacle(sandbox: Sandbox, say: Say) -> Ending:
 
 
 def failure(sandbox: Sandbox, say: Say) -> Ending:
-    """The import fails: the service runs, the old certificate is served, and the message says so."""
+    """Let the import fail: the service runs, the old certificate is served, and the message says so."""
     name = "web-02"
     instance = sandbox.estate.instances[name]
     old = str(instance.configured)

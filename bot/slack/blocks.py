@@ -72,7 +72,8 @@ def link(url: str, text: str) -> Inline:
         parts = urlsplit(url)
     except ValueError:
         return say(text)
-    if parts.scheme in {"http", "https"} and parts.netloc and len(url) <= 1_000 and url == clean(url, 1_000):
+    is_plain = len(url) <= 1_000 and " " not in url and url == clean(url, 1_000)
+    if is_plain and parts.scheme in {"http", "https"} and parts.netloc:
         return {"type": "link", "url": url, "text": text or url}
     return say(text)
 

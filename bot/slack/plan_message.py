@@ -1,8 +1,9 @@
 """The root message of a run: the plan that an approver decides on, then the run live, then its end. Edited in place."""
 
+from collections import Counter
 from datetime import datetime
 
-from bot.domain.facts import RecordKind
+from bot.domain.facts import RecordKind, Style
 from bot.domain.plan import Plan, Refusal, Severity, Source, StepKind, TargetPlan
 from bot.domain.run import Run, RunState
 from bot.slack import progress_message
@@ -187,11 +188,11 @@ def _detailed(text: str, plan: Plan, head: list[Json | None], tail: list[Json | 
         return [*head, _warnings(plan), *targets, _steps(plan), _refused(plan.refused, 4_000), *tail]
 
     def lines(*, whole: bool, cut_off: bool = True) -> list[Json | None]:
-        around = [*head, _warnings(plan, 1_800), _steps(plan), _refused(plan.refused, 1_500), *tail]
+        around = [*head, _warnings(plan, 1_800), _together(plan), _steps(plan), _refused(plan.refused, 1_500), *tail]
         every = [_one_line(t, whole=whole) for t in plan.targets]
         shown = within(every, room(around), 250) if cut_off else every
         listing = rich(line(bold(f"{count(len(plan.targets), 'target')}:")), bullets(shown)) if shown else None
-        return [*around[: len(head) + 1], listing, *around[len(head) + 1 :]]
+        return [*around[: len(head) + 2], listing, *around[len(head) + 2 :]]
 
     versions = [lambda: lines(whole=True, cut_off=False), lambda: lines(whole=False)]
     if len(plan.targets) <= MOST_BRIEF:
@@ -213,16 +214,48 @@ def _steps(plan: Plan) -> Json | None:
     return rich(*[line(*one) for one in lines]) if lines else None
 
 
-def _warnings(plan: Plan, budget: int = 3_000) -> Json | None:
-    """Return what an approver must look at first; notes stand with their targets."""
-    found: list[Line] = [spoken(sentence(c.text)) for c in plan.cautions]
+def _together(plan: Plan) -> Json:
+    """Return of many targets together what one by one would not fit: records, witnesses, workers, notes."""
+    records = Counter(r.space for t in plan.targets for r in t.facts.records)
+    spaces = listed([f"{number} in {clean(space, 60)}" for space, number in records.most_common()], 6)
+    lines: list[Line] = [[bold("Records: "), say(f"{records.total()} are corrected, {spaces}.")]]
+    lines.append([bold("Witnesses: "), *_all_witnesses(plan)])
+    polling = sum(t.facts.style is Style.POLLING for t in plan.targets)
+    if polling:
+        lines.append(
+            [bold("Polling: "), say(f"{polling} of {len(plan.targets)}; their witness is a fresh health check.")]
+        )
+    pools = {p.name: p for t in plan.targets for p in t.facts.pools}
+    taken = Counter(p for t in plan.targets for p in working_in(t))
+    lines += [
+        [bold("Workers: "), say(f"{taken[p.name]} of the {p.healthy} healthy ones in the pool {clean(p.name, 60)}.")]
+        for p in list(pools.values())[:8]
+    ]
+    notes = _grouped(plan, Severity.NOTE)
+    return rich(bullets(lines + within([[bold("Note: "), *one] for one in notes], 1_200, 12)))
+
+
+def _all_witnesses(plan: Plan) -> Line:
+    odd = [t.name for t in plan.targets if not t.facts.consistent]
+    if not odd:
+        return [emoji("white_check_mark"), say(f" they agree for all {len(plan.targets)} targets.")]
+    return [emoji("warning"), say(f" they do not agree, or too few were seen, for {listed(odd, 8)}.")]
+
+
+def _grouped(plan: Plan, severity: Severity) -> list[Line]:
+    """Return the cautions of all targets, each once, with the names of those that it is about."""
     same: dict[str, list[str]] = {}
     for target in plan.targets:
         for caution in target.cautions:
-            if caution.severity is Severity.WARNING:
+            if caution.severity is severity:
                 same.setdefault(caution.text, []).append(target.name)
-    for text, names in same.items():
-        found.append([bold(f"{listed(names, 4)}: "), *spoken(sentence(text), 600)])
+    return [[bold(f"{listed(names, 4)}: "), *spoken(sentence(text), 600)] for text, names in same.items()]
+
+
+def _warnings(plan: Plan, budget: int = 3_000) -> Json | None:
+    """Return what an approver must look at first; notes stand with their targets."""
+    found: list[Line] = [spoken(sentence(c.text)) for c in plan.cautions]
+    found += _grouped(plan, Severity.WARNING)
     if not found:
         return None
     title = line(emoji("warning"), say(" "), bold("Look at this first"))
@@ -262,11 +295,16 @@ def _one_line(target: TargetPlan, *, whole: bool) -> Line:
 
 def _workers_left(target: TargetPlan) -> list[str]:
     """Return for each pool how many healthy workers are left while this target is away."""
-    mine = {p for r in target.facts.records if r.kind is RecordKind.WORKER and r.health.is_good for p in r.pools}
+    mine = working_in(target)
     return [
         f"{max(0, p.healthy - (p.name in mine))} of {p.workers} in the pool {clean(p.name, 60)} stay healthy meanwhile."
         for p in target.facts.pools[:5]
     ]
+
+
+def working_in(target: TargetPlan) -> set[str]:
+    """Return the pools in which a target is a healthy worker."""
+    return {p for r in target.facts.records if r.kind is RecordKind.WORKER and r.health.is_good for p in r.pools}
 
 
 def _refused(refused: tuple[Refusal, ...], budget: int) -> Json | None:

@@ -9,7 +9,6 @@ from bot.slack.blocks import (
     Line,
     actions,
     bold,
-    bullets,
     button,
     code,
     confirm,
@@ -243,10 +242,11 @@ def _finished(run: Run, now: datetime) -> Message:
 
     def body(budget: int, *, brief: bool) -> list[Json | None]:
         inline = len(outcomes) > EACH
-        lines = within([_outcome_line(run, o, inline=inline, brief=brief) for o in outcomes], budget, 250)
-        listing = _rich(*[line(*one) for one in lines]) if lines else None
+        shown = within([_outcome_line(run, o, inline=inline, brief=brief) for o in outcomes], budget, 250)
+        lines = [line(*one) for one in shown]
+        listing = [_rich(*lines)] if inline else [_rich(one) for one in lines]
         buttons = again_buttons(run, now=now)
-        return [header(title), _rich(status, stopped, _who(run)), listing, buttons, _footer(run)]
+        return [header(title), _rich(status, stopped, _who(run)), *listing, buttons, _footer(run)]
 
     text = f"{escape(title)}: finished, {counts}."
     return first_fitting(text, [lambda: body(9_500, brief=False), lambda: body(9_500, brief=True)])
@@ -323,11 +323,12 @@ def _never_begun(run: Run) -> Message:
     elif run.state is RunState.EXPIRED:
         head += [say(": nobody decided before "), when(run.expires)]
     again = "Nothing was touched. Ask for a new plan to try again."
-    lines = within([[name(t.name), say(" keeps "), code(t.old)] for t in run.plan.targets], 8_000, 30)
+    keeps = " keeps\n" if len(run.plan.targets) <= EACH else " keeps "
+    lines = within([[name(t.name), say(keeps), code(t.old)] for t in run.plan.targets], 8_000, 30)
     blocks: list[Json | None] = [
         header(title),
         _rich(line(*head, say(". " + again)), _who_asked(run)),
-        _rich(bullets(lines)) if lines else None,
+        _rich(*[line(*one) for one in lines]) if lines else None,
         _footer(run),
     ]
     return first_fitting(f"{text}. Nothing was touched.", [lambda: blocks])

@@ -79,7 +79,9 @@ def _thumbprint(facts: TargetFacts, now: datetime) -> Json:
     if facts.clones:
         twins = listed([f"{r.name} in {r.space}" for r in facts.clones], 3)
         lines.append([bold("Clone "), say(f"the same thumbprint stands on another endpoint: {twins}.")])
-    return rich(line(name(facts.name), say(f"  {what_it_is(facts)}")), line(*_verdict(facts)), bullets(lines))
+    return rich(
+        line(name(facts.name), say(f"  {what_it_is(facts)}")), line(*_verdict(facts)), *[line(*one) for one in lines]
+    )
 
 
 def _trust(facts: TargetFacts) -> Line:
@@ -165,10 +167,11 @@ def _report_line(report: HealthReport) -> Line:
 
 def _report(report: HealthReport) -> Json:
     parts = [line(*_report_line(report))]
-    if report.mismatch:
-        mismatch = report.mismatch
-        parts.append(line(bold("Octopus expects "), code(mismatch.expected)))
-        parts.append(line(bold("It was shown "), code(mismatch.provided)))
+    mismatch = report.mismatch
+    if mismatch and mismatch.expected:
+        parts.append(line(bold("Expected "), code(mismatch.expected)))
+    if mismatch:
+        parts.append(line(bold("Presented "), code(mismatch.presented)))
     if report.errors:
         parts.append(preformatted("\n".join(report.errors)))
     return rich(*parts)

@@ -36,13 +36,16 @@ def _there(facts: TargetFacts) -> list[str]:
 
 
 def seen_lines(facts: TargetFacts, *, only_trouble: bool = False) -> list[Line]:
-    """Return a line per witness: its kind, the thumbprint and where that was seen."""
+    """Return a paragraph per witness: its kind and where it was seen, then its thumbprint on a line of its own.
+
+    So they stand one above the other, on a phone too, and a difference meets the eye.
+    """
     if only_trouble and facts.consistent:
         return []
     found: list[Line] = []
     if facts.configured:
         where = f" on {clean(facts.host.computer, 60)}" if facts.host else ""
-        found.append([bold("Configured "), code(facts.configured), say(where)])
+        found.append([bold("Configured"), say(f"{where}\n"), code(facts.configured)])
     else:
         found.append([bold("Configured "), say(_why_unconfigured(facts))])
     found += _served_lines(facts)
@@ -51,9 +54,9 @@ def seen_lines(facts: TargetFacts, *, only_trouble: bool = False) -> list[Line]:
         by_thumbprint.setdefault(record.thumbprint, []).append(record)
     for thumbprint, records in by_thumbprint.items():
         shown = code(thumbprint) if thumbprint else say("no thumbprint", italic=True)
-        where = [[*link_to(r), say(f" in {clean(r.space, 60)}")] for r in records[:_RECORDS]]
-        where += [[say(f"… ({len(records) - _RECORDS} more)")]] if len(records) > _RECORDS else []
-        found.append([bold("Recorded "), shown, say(" as "), *joined(where, ", ")])
+        places = [[*link_to(r), say(f" in {clean(r.space, 60)}")] for r in records[:_RECORDS]]
+        places += [[say(f"… ({len(records) - _RECORDS} more)")]] if len(records) > _RECORDS else []
+        found.append([bold("Recorded"), say(" as "), *joined(places, ", "), say("\n"), shown])
     return found
 
 
@@ -73,7 +76,7 @@ def _served_lines(facts: TargetFacts) -> list[Line]:
                 [bold("Served "), say(f"not seen by {place_of(sighting)} at {clean(sighting.address, 80)}: {why}")]
             )
     seen: list[Line] = [
-        [bold("Served "), code(t), say(f" to {' and '.join(dict.fromkeys(p))}")] for t, p in places.items()
+        [bold("Served"), say(f" to {' and '.join(dict.fromkeys(p))}\n"), code(t)] for t, p in places.items()
     ]
     return seen + blind or [[bold("Served "), say("nobody looked.")]]
 

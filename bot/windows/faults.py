@@ -88,22 +88,19 @@ def explained(error: Exception, endpoint: "Endpoint", *, begun: bool) -> Excepti
                 f"The certificate of {host}'s WinRM listener is not trusted. Set ca_file under [winrm] to the CA that "
                 "issued it, and see that the certificate names the address by which the host is reached.",
             )
-        return made(
-            RemoteErrorKind.TLS, f"TLS with {host} failed. See that its WinRM listener on {endpoint.url} is HTTPS."
-        )
+        return made(RemoteErrorKind.TLS, f"TLS with {host} failed. See that its listener on {endpoint.url} is HTTPS.")
     if begun and (is_lost_connection(error) or isinstance(error, WinRMOperationTimeoutError)):
         return made(
             RemoteErrorKind.UNKNOWN_OUTCOME,
             f"The connection to {host} was lost while the script ran, so its end was not seen.",
         )
     if isinstance(error, requests.exceptions.Timeout):
-        return made(
-            RemoteErrorKind.UNREACHABLE, f"{host} did not answer in time on {endpoint.url}. Is WinRM running there?"
-        )
+        return made(RemoteErrorKind.UNREACHABLE, f"{host} did not answer on {endpoint.url}. Is WinRM running there?")
     if isinstance(error, requests.exceptions.RequestException | OSError):
         return made(
             RemoteErrorKind.UNREACHABLE,
-            f"{host} cannot be reached on {endpoint.url}. See that it is up, WinRM listens there, and no firewall is between.",
+            f"{host} cannot be reached on {endpoint.url}. "
+            "See that it is up, WinRM listens there, and no firewall is between.",
         )
     if isinstance(error, WSManFaultError):
         return _fault(error, host, begun=begun)
@@ -112,7 +109,7 @@ def explained(error: Exception, endpoint: "Endpoint", *, begun: bool) -> Excepti
     kind = RemoteErrorKind.UNKNOWN_OUTCOME if begun else RemoteErrorKind.PROTOCOL
     return made(
         kind,
-        f"{host} answered on {endpoint.url} with something that is not WinRM ({type(error).__name__}). Is a proxy between?",
+        f"{host} answered on {endpoint.url} with something that is not WinRM ({type(error).__name__}).",
     )
 
 
@@ -141,7 +138,8 @@ def _fault(error: WSManFaultError, host: str, *, begun: bool) -> RemoteError:
         return RemoteError(
             RemoteErrorKind.QUOTA,
             host,
-            f"Our account has too many shells open on {host}. They end by themselves; raise MaxShellsPerUser if it stays so.",
+            f"Our account has too many shells open on {host}. They end by themselves; "
+            "raise MaxShellsPerUser if it stays so.",
         )
     if code == ERROR_BUSY:
         return RemoteError(RemoteErrorKind.BUSY, host, f"{host} is too busy to take the visit. It may be asked again.")

@@ -95,7 +95,7 @@ class Hands:
         self._clock = clock
 
     def inspect(self, endpoint: Endpoint, *, loopback_seconds: float, deadline: float) -> HostFacts:
-        """Look at a host; nothing is changed there. Both limits are in seconds: of a handshake with itself, and of all."""
+        """Look at a host; nothing is changed there. Limits in seconds: of a handshake with itself, and of all."""
         begun = self._clock.now()
         parameters = {"loopback": True, "loopback_seconds": loopback_seconds}
         lines = self._visits.visit(endpoint, "inspect", parameters, deadline_seconds=deadline)
@@ -167,7 +167,8 @@ class _Understanding:
             raise RemoteError(
                 RemoteErrorKind.PROTOCOL,
                 self._host,
-                f"The script on {self._host} answered in a form that this version does not understand ({type(value).__name__}).",
+                f"The script on {self._host} answered in a form that this version does not understand "
+                f"({type(value).__name__}).",
             ) from None
 
 

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 import requests
@@ -107,7 +107,7 @@ class Transport:
                     conversation.delete()
 
     def context(self, endpoint: Endpoint) -> ssl.SSLContext:
-        """Return the TLS context of an endpoint, one for all hosts with the same CA: loading one costs more than a visit."""
+        """Return the TLS context of an endpoint, one for all hosts of a CA: loading one costs more than a visit."""
         key = (endpoint.ca_file, endpoint.certificate, endpoint.key)
         with self._lock:
             if key not in self._contexts:
@@ -128,9 +128,9 @@ class _SharedContext(HTTPAdapter):
         super().__init__(max_retries=0)
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-        super().init_poolmanager(*arguments, ssl_context=self._context, **options)  # type: ignore[no-untyped-call]
+        super().init_poolmanager(*arguments, ssl_context=self._context, **options)
 
-    def build_connection_pool_key_attributes(
+    def build_connection_pool_key_attributes(  # type: ignore[override]  # the stubs name private types
         self, request: requests.PreparedRequest, verify: Any, cert: Any = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         parts = urlsplit(request.url or "")
@@ -169,7 +169,7 @@ class _Conversation:
             raise RemoteError(
                 RemoteErrorKind.AUTHENTICATION,
                 endpoint.host,
-                f"Basic authentication over http would send the password in clear to {endpoint.host}. Use https or ntlm.",
+                f"Basic over http would send the password in clear to {endpoint.host}. Use https or ntlm.",
             )
         password = endpoint.password().reveal() if endpoint.password else None
         options: dict[str, Any] = {
@@ -198,11 +198,11 @@ class _Conversation:
                 **options,
             )
             wire.context = owner.context(endpoint) if endpoint.is_tls else None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- pywinrm throws a dozen kinds, all become ours
             raise faults.explained(error, endpoint, begun=False) from None
         self._protocol.transport = wire
 
-    def __enter__(self) -> "_Conversation":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *details: object) -> None:
@@ -221,7 +221,7 @@ class _Conversation:
             self._command = self._protocol.run_command(
                 self._shell, command, arguments, console_mode_stdin=False, skip_cmd_shell=True
             )
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- see above
             raise faults.explained(error, self._endpoint, begun=not faults.is_refusal(error)) from None
 
     def send(self, data: bytes) -> None:
@@ -253,7 +253,7 @@ class _Conversation:
                 out, _, code, done = self._protocol.get_command_output_raw(self._shell, self._command)
             except WinRMOperationTimeoutError:
                 continue
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 -- see above
                 losses += 1
                 if losses > len(PAUSES) or not faults.is_lost_connection(error):
                     raise faults.explained(error, self._endpoint, begun=True) from None
@@ -283,7 +283,7 @@ class _Conversation:
         for pause in (*PAUSES, None):
             try:
                 return call()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 -- see above
                 if pause is None or not retried(error) or self._clock.monotonic() + pause >= self._end:
                     raise faults.explained(error, self._endpoint, begun=begun) from None
                 self._clock.sleep(pause)

@@ -87,9 +87,7 @@ class _Reader:
     def _line(self, raw: bytes) -> None:
         try:
             data = json.loads(raw)
-            line = Line(kind=data["kind"], value=data["value"])
-            if not isinstance(line.kind, str):
-                raise TypeError
+            line = Line(kind=str(data["kind"]), value=data["value"])
         except (ValueError, TypeError, KeyError):
             raise self._broken("printed something that our scripts do not print") from None
         self.lines.append(line)
@@ -112,8 +110,8 @@ class _Reader:
             raise RemoteError(
                 RemoteErrorKind.PROTOCOL,
                 self._host,
-                f"PowerShell on {self._host} said nothing at all. Security software may have stopped it: the README names "
-                "the hash of the bootstrap that it must allow.",
+                f"PowerShell on {self._host} said nothing at all. Security software may have stopped it: "
+                "the README names the hash of the bootstrap that it must allow.",
             )
         raise RemoteError(
             RemoteErrorKind.UNKNOWN_OUTCOME,

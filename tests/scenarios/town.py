@@ -60,7 +60,7 @@ class Town:
             state / "town",
             hosts=hosts,
             pace=pace,
-            powershell=powershell,
+            powershell="auto",
             real_limits=False,
             extra=extra if "[deadlines]" in extra else DEADLINES + extra,
         )

@@ -1,4 +1,4 @@
-"""Logging in to a sandbox host: real NTLM by pyspnego, with sealing on http and channel binding on https; Basic on https."""
+"""Logging in to a sandbox host: real NTLM by pyspnego, sealing on http, channel binding on https; Basic on https."""
 
 import base64
 import hashlib

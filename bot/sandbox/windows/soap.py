@@ -7,7 +7,7 @@ import base64
 import re
 import uuid
 from dataclasses import dataclass
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
 SHELL = "http://schemas.microsoft.com/wbem/wsman/1/windows/shell"
@@ -44,7 +44,8 @@ TIMED_OUT = Fault(
 NO_SHELL = Fault(
     2150858843,
     "w:InvalidSelectors",
-    "The request for the Windows Remote Shell with the given ShellId failed because the shell was not found on the server.",
+    "The request for the Windows Remote Shell with the given ShellId failed because the shell was not found on the "
+    "server.",
 )
 TOO_MANY_SHELLS = Fault(
     2150859173,
@@ -52,7 +53,7 @@ TOO_MANY_SHELLS = Fault(
     "The WS-Management service cannot process the request. The maximum number of concurrent shells for this user has "
     "been exceeded. Close existing shells or raise the quota for this user.",
 )
-TOO_BIG = Fault(2150858843 + 1, "w:EncodingLimit", "The size of the SOAP envelope exceeds MaxEnvelopeSizekb.")
+TOO_BIG = Fault(2150858887, "w:EncodingLimit", "The size of the SOAP envelope exceeds MaxEnvelopeSizekb.")
 BUSY = Fault(170, "w:InternalError", "The requested resource is in use. ")
 
 
@@ -78,11 +79,11 @@ class Asked:
 def read(message: bytes) -> Asked:
     """Understand a message; Malformed if it cannot be."""
     try:
-        root = ElementTree.fromstring(message)  # noqa: S314  # the sandbox's own clients, on loopback
-    except ElementTree.ParseError:
+        root = ET.fromstring(message)  # noqa: S314  # the sandbox's own clients, on loopback
+    except ET.ParseError:
         raise Malformed from None
 
-    def first(name: str) -> ElementTree.Element | None:
+    def first(name: str) -> ET.Element | None:
         return next((n for n in root.iter() if n.tag.rpartition("}")[2] == name), None)
 
     def text(name: str) -> str:

@@ -201,7 +201,7 @@ class _Connection:
         asked: soap.Asked | None = None
         try:
             if len(message) > MAX_ENVELOPE:
-                raise soap.TOO_BIG  # noqa: TRY301  # the faults are one family
+                raise soap.TOO_BIG
             asked = soap.read(message)
             body, cut = await self._server.blocking(partial(self._do, asked))
             return 200, soap.answer(asked, body), cut
