@@ -20,6 +20,7 @@ def register(app: App, desk: Desk) -> None:
         ack()
         user, container = body["user"], body.get("container") or {}
         message = body.get("message") or {}
+        thread = message.get("thread_ts")
         run_id, _, nonce = str(action.get("value") or "").partition(":")
         desk.click(
             Click(
@@ -27,7 +28,8 @@ def register(app: App, desk: Desk) -> None:
                     user=user["id"],
                     user_name=str(user.get("username") or user.get("name") or user["id"]),
                     channel=str((body.get("channel") or {}).get("id") or container.get("channel_id") or ""),
-                    thread=message.get("thread_ts"),
+                    # a root message with replies names itself: who pressed there is not in the thread
+                    thread=thread if thread != message.get("ts") else None,
                     key=f"click-{user['id']}-{action['action_id']}-{action.get('action_ts') or body.get('trigger_id')}",
                 ),
                 run_id=run_id,

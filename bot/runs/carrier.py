@@ -55,7 +55,7 @@ class RunCarrier:
                 lost = [(n, verdicts[n]["what"]) for n in ready if verdicts[n]["verdict"] == UNDO]
                 if lost:
                     DurableEngine.put_back_all(run_id, lost)
-                step("conclude", self._conclude, run_id, verdicts, {n: results[n]["new"] for n in ready})
+                step("conclude", self._conclude, run_id, verdicts, {n: results[n] for n in ready})
             if not step("end_wave", self._end_wave, run_id, number, names):
                 break
         step("finish", self._finish, run_id)
@@ -69,6 +69,7 @@ class RunCarrier:
             step("skip", self._skip, run_id, target, idle["what"])
             return {"ready": False}
         new: str | None = None
+        notes: list[str] = []
         old = self._gear.ledger.run(run_id).plan.target(target).old
         for number, leg in enumerate(self._rotation.legs(run_id, target)):
             if leg.kind is LegKind.VISIT:
@@ -78,10 +79,13 @@ class RunCarrier:
                 result = step("served", self._rotation.served, run_id, target, new)
             else:
                 result = step("record", self._rotation.record, run_id, target, str(old), new)
+                notes += [
+                    f"The record {r} is no longer in Octopus and was left so." for r in result.get("vanished", [])
+                ]
             if not result["ok"]:
                 step("undo", self._undo_target, run_id, target, result["step"], result["what"], new)
                 return {"ready": False}
-        return {"ready": True, "new": new}
+        return {"ready": True, "new": new, "notes": " ".join(notes)}
 
     def put_back(self, run_id: str, target: str, why: str) -> None:
         """Undo a target that Octopus cannot reach any more."""
@@ -180,7 +184,7 @@ class RunCarrier:
         )
         log.warning("target undone", run=run_id, target=target.name, step=failed, outcome=aftermath.kind.value)
 
-    def _conclude(self, run_id: str, verdicts: dict[str, dict[str, Any]], new: dict[str, str]) -> None:
+    def _conclude(self, run_id: str, verdicts: dict[str, dict[str, Any]], results: dict[str, dict[str, Any]]) -> None:
         for name, verdict in verdicts.items():
             if verdict["verdict"] == UNDO:
                 continue
@@ -194,9 +198,9 @@ class RunCarrier:
                 run_id,
                 name,
                 kind,
-                in_force=Thumbprint(new[name]),
+                in_force=Thumbprint(results[name]["new"]),
                 health=Health(verdict["health"]) if verdict["health"] else None,
-                what=verdict["what"],
+                what=" ".join(t for t in (verdict["what"], results[name]["notes"]) if t),
                 advice=advice,
             )
 

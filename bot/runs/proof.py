@@ -1,6 +1,6 @@
 """Proof: the Octopus health check after a wave, and what its answer means for each target."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bot.domain.errors import UserError
@@ -22,6 +22,8 @@ PAUSE_SECONDS = 10.0
 class _Watched:
     target: TargetPlan
     reports: list[HealthReport]
+    records: list[Record] = field(default_factory=list)
+    """Those of the target that are still in Octopus."""
     unproven: str = ""
     """Why nothing is proven, as a sentence."""
 
@@ -75,14 +77,14 @@ class Proof:
         results: dict[str, TaskResult] = {}
         failure = ""
         try:
-            tasks = octopus.start_health([r for w in watched for r in w.target.facts.records], f"octocert {key}")
+            tasks = octopus.start_health([r for w in watched for r in self._present(w)], f"octocert {key}")
             for space, task in tasks.items():
                 results[space] = octopus.follow(task, self._gear.deadlines.health_task)
         except UserError as error:
             failure = str(error)
         for one in watched:
             one.reports, one.unproven = [], ""
-            for record in one.target.facts.records:
+            for record in one.records:
                 result = results.get(record.space_id)
                 if result is None:
                     one.unproven = failure or "no Health task was queued"
@@ -93,6 +95,17 @@ class Proof:
                     one.unproven = f"the Health task {result.id} was cancelled"
                 else:
                     self._read(one, record, result, checked.get(record.id))
+
+    def _present(self, one: _Watched) -> list[Record]:
+        """Return the records that are still there: a Health task that names a vanished one is refused whole."""
+        found = []
+        for record in one.target.facts.records:
+            try:
+                found.append(self._gear.octopus.record(record))
+            except RecordVanished:
+                continue
+        one.records = found
+        return found
 
     def _read(self, one: _Watched, record: Record, result: TaskResult, before: str | None) -> None:
         try:

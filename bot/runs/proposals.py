@@ -152,7 +152,7 @@ class Proposals:
             user=asker.user,
             user_name=asker.user_name,
             channel=asker.channel,
-            thread=asker.thread,
+            thread=run.plan.request.thread,
             names=tuple(former),
             source=f"backup:{run.id}",
             reason=f"roll back of {run.id}",

@@ -157,11 +157,6 @@ def preformatted(text: str) -> Json:
     return {"type": "rich_text_preformatted", "elements": [say(clean_lines(text))]}
 
 
-def quote(*elements: Inline) -> Json:
-    """Return a quotation."""
-    return {"type": "rich_text_quote", "elements": list(elements)}
-
-
 # --- blocks ---------------------------------------------------------------------------------------------------------
 
 
@@ -183,11 +178,6 @@ def plain(text: str, limit: int) -> Json:
 def context(*texts: str) -> Json:
     """Return small grey lines of mrkdwn; what comes from outside must be escaped."""
     return {"type": "context", "elements": [{"type": "mrkdwn", "text": cut(t, 2_000), "verbatim": True} for t in texts]}
-
-
-def divider() -> Json:
-    """Return a thin rule."""
-    return {"type": "divider"}
 
 
 def actions(*buttons: Json) -> Json:

@@ -35,6 +35,8 @@ HEALTH_ICONS = {
     Health.UNAVAILABLE: "x",
     Health.UNKNOWN: "grey_question",
 }
+_CHECKED = {"", "Success", "Failed"}
+"""States of a Health task after which the health is what it found; the empty one where none was started."""
 SOON_DAYS = 30
 """A certificate that expires sooner than this is marked."""
 
@@ -165,8 +167,17 @@ def _report_line(report: HealthReport) -> Line:
     return found
 
 
+def _unfinished(report: HealthReport) -> str:
+    return (
+        f"The Health task is not done ({clean(report.task_state, 40)}), so this is what Octopus knew before. "
+        "Look at the task, then run check-health again."
+    )
+
+
 def _report(report: HealthReport) -> Json:
     parts = [line(*_report_line(report))]
+    if report.task_state not in _CHECKED:
+        parts.append(line(emoji("hourglass_flowing_sand"), say(f" {_unfinished(report)}")))
     mismatch = report.mismatch
     if mismatch and mismatch.expected:
         parts.append(line(bold("Expected "), code(mismatch.expected)))

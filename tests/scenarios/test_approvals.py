@@ -43,9 +43,10 @@ def test_the_copy_with_the_old_key_is_removed_after_a_day(town: Town) -> None:
     copies = list((web.host.program_data / "octocert").rglob("Tentacle.config"))
     assert copies
     town.clock.shift = timedelta(hours=25)
-    town.says(root, "removed")
-    assert not list((web.host.program_data / "octocert").rglob("Tentacle.config"))
-    town.press("rita", root, "Roll back") if "Roll back" in town.slack.message(root.ts).buttons else None
+    town.wait(lambda: not list((web.host.program_data / "octocert").rglob("Tentacle.config")))
+    town.wait(lambda: any("old key" in m.content and "removed" in m.content for m in town.slack.thread(root.ts)[4:]))
+    town.press("rita", root, "Roll back")
+    assert "copies" in town.whisper("rita", "rolled back")
 
 
 def test_what_changed_since_the_plan_is_skipped_and_shown(town: Town) -> None:

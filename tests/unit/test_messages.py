@@ -1,146 +1,23 @@
-"""Every message, over many runs: within Slack's limits, with the buttons and the facts that people need."""
+"""Messages about runs: within Slack's limits, with the buttons and the facts that people need."""
 
 from dataclasses import replace
-from datetime import timedelta
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from bot.audit import Entry, Recorded
-from bot.domain.errors import UserError
-from bot.domain.facts import Health, Pool, RecordKind, Sighting, Style, TaskInfo
-from bot.domain.plan import Order, Plan, Refusal, Source, StepKind
+from bot.domain.facts import Health, Pool, RecordKind, Sighting, TaskInfo
+from bot.domain.plan import Order, Refusal, StepKind
 from bot.domain.run import (
-    Decision,
-    Outcome,
     OutcomeKind,
-    Run,
     RunState,
-    StepProgress,
-    StepState,
-    TargetProgress,
 )
 from bot.octopus.tasks import HealthReport
-from bot.sandbox.slack.model import elements_of, texts
-from bot.sandbox.slack.validator import BLOCKS_TOTAL, blocks_length, check_message
+from bot.sandbox.slack.model import elements_of
 from bot.slack import messages
 from bot.slack.message import Message
-from tests import making
-from tests.making import NOW, certificate, facts, instance, pfx_source, plan, polling, record, thumbprint
-
-DECIDED = Decision(user="U0ADA", user_name="ada", approved=True, at=NOW + timedelta(minutes=4))
-HOSTILE = "x`<@U0EVIL> *b* _i_ ~s~ <!channel> <https://evil.example|ok> :boom: & \u202egnp\u202c.exe " + "A" * 300
-NAMES = [HOSTILE, "Ω-сервер-01", "web 01 (Payments)", "*", "`", "<!here>", "&amp;", "a" * 200, "\u202e", "-"]
-PENDING = StepState.PENDING
-
-
-def run_of(of: Plan, state: RunState = RunState.PROPOSED, **changes) -> Run:
-    """Return a run of a plan, nothing of it begun unless said otherwise."""
-    targets = tuple(progress(of, t.name) for t in of.targets)
-    plain = Run(
-        id="r-7k2m9q4x",
-        plan=of,
-        state=state,
-        created=NOW,
-        expires=NOW + timedelta(minutes=30),
-        nonce="n0nce",
-        targets=targets,
-    )
-    return replace(plain, **changes)
-
-
-def progress(of: Plan, name: str, done: int = -1, detail: str = "", outcome: Outcome | None = None) -> TargetProgress:
-    """Return how far a target is: `done` steps complete and the next in progress; -1 where nothing was begun."""
-    steps = []
-    for number, step in enumerate(of.target(name).steps):
-        state = StepState.COMPLETE if number < done else StepState.IN_PROGRESS if number == done else PENDING
-        steps.append(StepProgress(step=step, state=state, detail=detail if number == done else ""))
-    return TargetProgress(name=name, steps=tuple(steps), outcome=outcome)
-
-
-def ended(of: Plan, name: str, kind: OutcomeKind = OutcomeKind.HEALTHY, **changes) -> Outcome:
-    """Return what became of a target, as the runs say it."""
-    old = of.target(name).old
-    bad = {} if kind.changed else {"what": "it went wrong", "now": "the old one is in force", "advice": "mend it"}
-    plain = Outcome(
-        target=name,
-        kind=kind,
-        old=old,
-        new=thumbprint(99) if kind.changed else None if kind is OutcomeKind.FAILED else old,
-        health=Health.HEALTHY if kind is OutcomeKind.HEALTHY else None,
-        seconds=42.0,
-        **bad,
-    )
-    return replace(plain, **changes)
-
-
-def over(of: Plan, *kinds: OutcomeKind, **changes) -> Run:
-    """Return a finished run whose targets ended in these ways, over and over."""
-    targets = tuple(
-        progress(of, t.name, 99, outcome=ended(of, t.name, kinds[i % len(kinds)])) for i, t in enumerate(of.targets)
-    )
-    changes = {"decision": DECIDED, "ended": NOW + timedelta(minutes=6), "targets": targets} | changes
-    return run_of(of, RunState.FINISHED, **changes)
-
-
-def fleet(number: int, *, hostile: bool = False) -> Plan:
-    """Return the plan of a fleet; hostile names, records and tasks if wanted."""
-    every = []
-    for i in range(number):
-        name = f"{NAMES[i % len(NAMES)]}{i}" if hostile else f"web-{i:03}"
-        one = polling(name, i + 1) if i % 5 == 4 else facts(name, i + 1)
-        if hostile:
-            more = tuple(
-                replace(one.records[0], id=f"M-{i}-{k}", space=f"{HOSTILE}{k}", environments=(HOSTILE, f"E{k}"))
-                for k in range(1 + i % 9)
-            )
-            task = TaskInfo(id="T", name="Deploy", description=HOSTILE, state="Executing")
-            one = replace(one, records=more, tasks=(task,))
-        every.append(one)
-    made = plan(*every, reason=HOSTILE * 3 if hostile else "yearly rotation")
-    assert len(made.targets) == number
-    if hostile:
-        refusals = tuple(Refusal(name=n, reason=HOSTILE, advice=HOSTILE) for n in NAMES * 3)
-        made = replace(made, refused=refusals)
-    return made
-
-
-def shown(message: Message) -> str:
-    """Return all that a reader of a message sees."""
-    return "\n".join(piece for block in message.blocks for piece in texts(block))
-
-
-def buttons(message: Message) -> list[str]:
-    """Return the labels of a message's buttons."""
-    return [e.label for e in elements_of(message.blocks)]
-
-
-def mentioned(message: Message) -> set[str]:
-    """Return the ids of everybody whom a message mentions in its blocks."""
-
-    def walk(node):
-        if isinstance(node, dict):
-            if node.get("type") in {"user", "usergroup", "broadcast", "channel"}:
-                yield str(node.get("user_id") or node.get("range") or node.get("channel_id"))
-            for value in node.values():
-                yield from walk(value)
-        elif isinstance(node, list | tuple):
-            for value in node:
-                yield from walk(value)
-
-    return set(walk(message.blocks))
-
-
-def assert_valid(message: Message) -> None:
-    """Assert that Slack takes a message, and that it does what it should with text from outside."""
-    payload = {"text": message.text, "blocks": list(message.blocks)}
-    assert check_message(payload) == []
-    assert blocks_length(payload["blocks"]) <= BLOCKS_TOTAL
-    assert message.text.strip()
-    for harm in ("<!channel>", "<!here>", "<https://evil", "<@U0EVIL>"):
-        assert harm not in message.text
-    assert mentioned(message) <= {"U0RITA", "U0ADA", "U0BEN"}
-    assert "\u202e" not in shown(message)
-
+from tests.making import NOW, facts, pfx_source, plan, record, thumbprint
+from tests.runs import DECIDED, HOSTILE, assert_valid, buttons, ended, fleet, mentioned, over, progress, run_of, shown
 
 SIZES = [1, 2, 3, 4, 8, 9, 17, 60, 200]
 
@@ -176,6 +53,31 @@ def test_every_message_about_a_run_is_valid_whatever_its_size_and_names(number, 
     assert_valid(messages.plan_only(of, NOW))
     assert_valid(messages.refusals(of))
     assert_valid(messages.thumbprints([t.facts for t in of.targets], now=NOW))
+
+
+OUTSIDE = st.text(st.one_of(st.characters(), st.sampled_from("*_~`<>&@!#:|\u202e\n")), max_size=120)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(OUTSIDE, min_size=1, max_size=4, unique=True), OUTSIDE, OUTSIDE, st.sampled_from(OutcomeKind))
+def test_whatever_comes_from_outside_slack_takes_the_messages(names, reason, said, kind):
+    """Any characters at all, as names, spaces, environments, reasons, details and output of programs."""
+    every = [
+        facts(n, i + 1, records=(record(n, i + 1, space=said, environments=(reason,), url=said),))
+        for i, n in enumerate(names)
+    ]
+    of = plan(*every, reason=reason)
+    live = tuple(progress(of, t.name, 3, said) for t in of.targets)
+    over_run = over(of, kind)
+    for run in (run_of(of), run_of(of, RunState.RUNNING, targets=live, decision=DECIDED, stage=said), over_run):
+        for rich in (False, True):
+            assert_valid(messages.plan_posted(run, now=NOW, rich=rich))
+    for outcome in over_run.outcomes:
+        assert_valid(messages.outcome(over_run, replace(outcome, what=said, undone=reason, now=said, advice=reason)))
+    assert_valid(messages.finished(over_run))
+    assert_valid(messages.stale(over_run, names[0], [said, reason]))
+    assert_valid(messages.thumbprints(every, now=NOW))
+    assert_valid(messages.refusals(replace(of, refused=(Refusal(name=said, reason=reason, advice=said),))))
 
 
 @pytest.mark.parametrize("number", [1, 5, 41, 200])
@@ -480,193 +382,3 @@ def test_only_people_of_the_run_are_mentioned_in_its_thread():
     message = messages.outcome(run, ours)
     assert mentioned(message) == {"U0RITA"}
     assert "<@U0EVIL> <!channel>" in shown(message)
-
-
-# --- witnesses ------------------------------------------------------------------------------------------------------
-
-
-def looked(**changes) -> str:
-    """Return what `show-thumbprint` says of a target with some differences."""
-    message = messages.thumbprints([facts(**changes)], now=NOW)
-    assert_valid(message)
-    return shown(message)
-
-
-def served_as(seed: int) -> tuple[Sighting, ...]:
-    """Return the bot's sighting of a certificate."""
-    return (Sighting(place="bot", address="web-01:10933", thumbprint=thumbprint(seed), certificate=certificate(seed)),)
-
-
-def test_three_witnesses_that_agree_are_said_to():
-    """Configured, served, recorded; the trust; the certificate."""
-    text = looked(sightings=served_as(1))
-    for words in (
-        "All witnesses agree",
-        f"Configured on WEB-01\n{thumbprint(1)}",
-        f"Served to the bot and the host itself\n{thumbprint(1)}",
-        f"Recorded as web-01 in Default\n{thumbprint(1)}",
-        "it trusts the Server's current certificate",
-        "CN=web-01",
-        "CN=Example CA",
-        "RSA 2048 bits, signed with sha256",
-        "365 days left",
-    ):
-        assert words in text
-
-
-def test_a_pending_restart_is_recognised():
-    """Configured differs from what is served; after a restart Octopus would refuse it."""
-    own = Sighting(place="host", address="127.0.0.1:10933", thumbprint=thumbprint(1))
-    text = looked(instance=instance(2, served=own))
-    assert "A restart is pending" in text
-    assert "After its restart Octopus will refuse it" in text
-
-
-def test_a_wrong_record_is_recognised():
-    """Octopus records another thumbprint: it will refuse the Tentacle."""
-    text = looked(records=(record(seed=5),))
-    assert "Octopus refuses it, because it records another thumbprint (web-01 in Default)" in text
-    assert thumbprint(5) in text
-    assert "Correct the thumbprint in Octopus" in text
-
-
-def test_two_places_that_see_different_certificates_are_recognised():
-    """Something stands between, or it restarts just now."""
-    assert "Different places see different certificates" in looked(sightings=served_as(3))
-
-
-def test_what_could_not_be_seen_is_said():
-    """An unreachable host and a closed port: which witness is missing, and why."""
-    text = looked(
-        instance=None,
-        host=None,
-        host_error="lost-01:5986 did not answer",
-        sightings=(Sighting(place="bot", address="lost-01:10933", thumbprint=None, error="timed out"),),
-    )
-    assert "Too few witnesses" in text
-    assert "lost-01:5986 did not answer" in text
-    assert "not seen by the bot at lost-01:10933: Timed out." in text
-
-
-def test_a_polling_tentacle_has_no_handshake_to_look_at():
-    """That is said and not taken for a fault."""
-    text = shown(messages.thumbprints([polling()], now=NOW))
-    assert "All witnesses agree" in text
-    assert "it polls" in text
-
-
-def test_a_tentacle_that_does_not_trust_the_server_is_recognised():
-    """And one that trusts another Server too."""
-    other = making.Trust(text="8F" * 20, style=Style.LISTENING)
-    text = looked(instance=instance(trusted=(other,)))
-    assert "it does not trust the Server's current certificate" in text
-    assert "8F" * 20 in text
-
-
-def test_a_weak_old_or_expired_certificate_is_marked():
-    """SHA-1, short key, expired."""
-    old = certificate(1, signature_hash="sha1", key_bits=1024, not_after=NOW - timedelta(days=3))
-    sighting = Sighting(place="bot", address="web-01:10933", thumbprint=thumbprint(1), certificate=old)
-    text = looked(sightings=(sighting,))
-    for words in ("SHA-1", "too short", "expired 3 days ago", "Replace it now"):
-        assert words in text
-
-
-def test_a_failed_health_check_shows_both_thumbprints_and_the_error_lines():
-    """The one that was expected and the one that was presented."""
-    said = (
-        f"The server at https://web-01:10933/ presented an unexpected security certificate. "
-        f"We expected the server to present a certificate with the thumbprint '{thumbprint(1)}'. "
-        f"Instead, the server presented a certificate with a thumbprint of '{thumbprint(2)}'."
-    )
-    report = HealthReport(
-        name="web-01", record=record(), health=Health.UNAVAILABLE, summary="No connection.", errors=(said,)
-    )
-    text = shown(messages.health_result([report]))
-    assert "0 of 1 record healthy" in text
-    assert "Unavailable" in text
-    assert thumbprint(1) in text
-    assert thumbprint(2) in text
-
-
-# --- short answers --------------------------------------------------------------------------------------------------
-
-
-def test_help_shows_what_the_asker_may_use():
-    """Someone who may only look sees no commands that change anything."""
-    assert "rotate TARGET…" in shown(messages.help_text(None, may_change=True))
-    watcher = shown(messages.help_text(None, may_change=False))
-    assert "rotate TARGET…" not in watcher
-    assert "show-thumbprint TARGET…" in watcher
-
-
-def test_help_on_a_command_has_usage_options_and_examples():
-    """From the same table as the parser; an unknown one is a UserError with the nearest."""
-    message = messages.help_text("Rotate", may_change=True)
-    assert_valid(message)
-    for words in ("[--with SOURCE]", "--order documented", "rotate web-01 --with pfx:web"):
-        assert words in shown(message)
-    with pytest.raises(UserError, match="Did you mean `rotate`"):
-        messages.help_text("rotat", may_change=True)
-
-
-def test_a_problem_keeps_code_and_people_and_nothing_else():
-    """Only its reader sees it; a link, a group or everybody cannot be smuggled in."""
-    message = messages.problem("Ask <@U0ADA> or <#C0DEPLOY> for `cancel`, not <!channel> <https://e.example|x> *b*.")
-    assert mentioned(message) == {"U0ADA", "C0DEPLOY"}
-    assert "for cancel, not <!channel> <https://e.example|x> *b*." in shown(message)
-    assert "<!channel>" not in message.text
-    assert "<@U0ADA>" in message.text
-    assert check_message({"text": message.text, "blocks": list(message.blocks)}) == []
-
-
-@pytest.mark.parametrize("text", ["", " ", HOSTILE, "`" * 50, "x" * 9_000, "<@U0ADA>" * 500, "\u202e", "a\nb\n\nc"])
-def test_any_sentence_can_be_a_problem(text):
-    """Whatever stands in it, Slack takes it."""
-    for of in (messages.problem, messages.working, messages.unexpected):
-        message = of(text)
-        assert check_message({"text": message.text, "blocks": list(message.blocks)}) == []
-
-
-def test_an_unexpected_error_has_its_reference():
-    """So that somebody finds it in the log."""
-    assert "8f3a1b2c" in shown(messages.unexpected("8f3a1b2c"))
-
-
-def test_status_lists_runs_and_shows_one_without_its_buttons():
-    """Buttons stand on the run's own message only."""
-    run = run_of(plan())
-    assert_valid(messages.status([], now=NOW))
-    assert "r-7k2m9q4x" in shown(messages.status([run], now=NOW))
-    one = messages.status_one(run, now=NOW)
-    assert buttons(one) == []
-    assert "Waiting for approval" in shown(one)
-
-
-def test_history_tells_who_did_what():
-    """Newest first, with the thumbprints where one changed."""
-    entries = [
-        Recorded(seq=n, at=NOW, key=str(n), previous="", hash="", entry=entry)
-        for n, entry in enumerate(
-            [
-                Entry(kind="outcome", run="r-1", target=HOSTILE, old=thumbprint(1), new=thumbprint(2), what=HOSTILE),
-                Entry(kind="asked", who="U0RITA", run="r-1", target="web-01", what="yearly rotation"),
-            ]
-            * 50
-        )
-    ]
-    message = messages.history(entries)
-    text = shown(message)
-    for words in (thumbprint(1), thumbprint(2), "<@U0RITA>", "yearly rotation", "more)"):
-        assert words in text
-    assert check_message({"text": message.text, "blocks": list(message.blocks)}) == []
-    assert blocks_length(list(message.blocks)) <= BLOCKS_TOTAL
-    assert_valid(messages.history([]))
-
-
-def test_a_roll_back_is_called_one():
-    """Its title and where the certificate comes from."""
-    source = Source(text="backup:r-1")
-    text = shown(messages.plan_posted(run_of(plan(source=source)), now=NOW))
-    assert "Roll back web-01" in text
-    assert "put back from the copy that the run r-1 left" in text
