@@ -191,7 +191,8 @@ def _detailed(text: str, plan: Plan, head: list[Json | None], tail: list[Json | 
         around = [*head, _warnings(plan, 1_800), _together(plan), _steps(plan), _refused(plan.refused, 1_500), *tail]
         every = [_one_line(t, whole=whole) for t in plan.targets]
         shown = within(every, room(around), 250) if cut_off else every
-        listing = rich(line(bold(f"{count(len(plan.targets), 'target')}:")), bullets(shown)) if shown else None
+        title = line(bold(f"{count(len(plan.targets), 'target')}:"))
+        listing = rich(title, *[line(*one) for one in shown]) if shown else None
         return [*around[: len(head) + 2], listing, *around[len(head) + 2 :]]
 
     versions = [lambda: lines(whole=True, cut_off=False), lambda: lines(whole=False)]

@@ -54,4 +54,5 @@ def picture(page: Any, name: str) -> None:
     """Keep a screenshot where OCTOCERT_PICTURES names a folder: for people to look at, and for the README."""
     folder = os.environ.get("OCTOCERT_PICTURES")
     if folder:
+        page.wait_for_timeout(600)  # messages fade in
         page.screenshot(path=str(Path(folder) / f"{name}.png"))

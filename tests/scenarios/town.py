@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -37,6 +38,12 @@ octopus_request = 5
 """
 ANSWER_SECONDS = 30.0
 RUN_SECONDS = 60.0
+
+
+def elsewhere(work: Callable[[], T]) -> T:
+    """Do something on another thread: the browser's driver has an event loop on this one, which the engine minds."""
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(work).result()
 
 
 class ShiftedClock(SystemClock):
@@ -88,14 +95,19 @@ class Town:
 
     def start_bot(self) -> None:
         """Start the real bot with the configuration that the sandbox wrote."""
-        self.bot = Bot(load(self.sandbox.config), handlers.register, clock=self.clock)
-        self.bot.start()
+
+        def start() -> Bot:
+            bot = Bot(load(self.sandbox.config), handlers.register, clock=self.clock)
+            bot.start()
+            return bot
+
+        self.bot = elsewhere(start)
         self.slack.wait_connected()
 
     def stop_bot(self) -> None:
         """Stop the bot as SIGTERM does."""
         if self.bot:
-            self.bot.stop()
+            elsewhere(self.bot.stop)
             self.bot = None
 
     def tentacle(self, name: str) -> TentacleInstance:
