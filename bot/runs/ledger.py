@@ -44,20 +44,20 @@ class Ledger:
         A run of this id that is there already is returned as it is: a repeated delivery proposes nothing twice.
         """
         with self._engine.begin() as connection:
-            written = connection.execute(
-                insert_new(connection, tables.runs).values(
-                    id=run_id,
-                    state=(RunState.RUNNING if decision else RunState.PROPOSED).value,
-                    plan=codec.dumps(plan),
-                    nonce=randomness.token_urlsafe(12),
-                    created=self._clock.now().isoformat(),
-                    expires=expires.isoformat(),
-                    decision=codec.dumps(decision) if decision else None,
-                    retry_of=retry_of,
-                    stage="",
-                )
+            written = insert_new(
+                connection,
+                tables.runs,
+                id=run_id,
+                state=(RunState.RUNNING if decision else RunState.PROPOSED).value,
+                plan=codec.dumps(plan),
+                nonce=randomness.token_urlsafe(12),
+                created=self._clock.now().isoformat(),
+                expires=expires.isoformat(),
+                decision=codec.dumps(decision) if decision else None,
+                retry_of=retry_of,
+                stage="",
             )
-            if written.rowcount:
+            if written:
                 for position, target in enumerate(plan.targets):
                     steps = [StepProgress(step=s, state=StepState.PENDING) for s in target.steps]
                     connection.execute(
@@ -168,11 +168,8 @@ class Ledger:
     def lock_host(self, host: str, run_id: str) -> str:
         """Take the lock of a host for a run, or find who has it: return the holder's run id."""
         with self._engine.begin() as connection:
-            connection.execute(
-                insert_new(connection, tables.host_locks).values(
-                    host=host.casefold(), run_id=run_id, since=self._clock.now().isoformat()
-                )
-            )
+            now = self._clock.now().isoformat()
+            insert_new(connection, tables.host_locks, host=host.casefold(), run_id=run_id, since=now)
             holder = sa.select(tables.host_locks.c.run_id).where(tables.host_locks.c.host == host.casefold())
             return str(connection.execute(holder).scalar_one())
 
@@ -187,14 +184,13 @@ class Ledger:
     def is_new(self, delivery: str) -> bool:
         """Remember a delivery of Slack's; return False if it was seen before."""
         with self._engine.begin() as connection:
-            values = {"key": delivery[:300], "at": self._clock.now().isoformat()}
-            return connection.execute(insert_new(connection, tables.deliveries).values(**values)).rowcount == 1
+            return insert_new(connection, tables.deliveries, key=delivery[:300], at=self._clock.now().isoformat())
 
     def keep_copy(self, run_id: str, target: str, hours: float) -> None:
         """Note that a copy of a configuration lies on a host, and when it must go."""
         due = (self._clock.now() + timedelta(hours=hours)).isoformat()
         with self._engine.begin() as connection:
-            connection.execute(insert_new(connection, tables.copies).values(run_id=run_id, target=target, due=due))
+            insert_new(connection, tables.copies, run_id=run_id, target=target, due=due)
 
     def copies(self, *, due: bool) -> list[tuple[str, str]]:
         """Return (run id, target) of the copies that lie on hosts, only those that must go now where `due`."""
@@ -218,11 +214,15 @@ class Ledger:
             connection.execute(tables.copies.update().where(*where).values(due=due))
 
 
-def insert_new(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
-    """Return an insert that leaves a row that is there already as it is."""
+def insert_new(connection: sa.Connection, table: sa.Table, **values: object) -> bool:
+    """Insert a row unless one with its key is there already; return whether this call did it."""
+    key = next(iter(table.primary_key.columns))
+    # asked by RETURNING: the row count of such a statement is not told on Postgres
     if connection.dialect.name == "postgresql":
-        return postgresql.insert(table).on_conflict_do_nothing()
-    return sqlite.insert(table).on_conflict_do_nothing()
+        statement = postgresql.insert(table).values(**values).on_conflict_do_nothing().returning(key)
+    else:
+        statement = sqlite.insert(table).values(**values).on_conflict_do_nothing().returning(key)
+    return connection.execute(statement).first() is not None
 
 
 def _dump_steps(steps: Sequence[StepProgress]) -> str:

@@ -33,10 +33,8 @@ class DurableOutbox:
         """Have a message posted, or edited if one of this key exists; an equal one changes nothing."""
         values = {"message": _dump(message), "rich": _dump(rich) if rich else None, "final": final}
         with self._engine.begin() as connection:
-            new = insert_new(connection, posts).values(
-                key=key, channel=channel, parent=parent, thread_ts=thread_ts, version=1, sent=0, **values
-            )
-            if connection.execute(new).rowcount:
+            new = {"key": key, "channel": channel, "parent": parent, "thread_ts": thread_ts, "version": 1, "sent": 0}
+            if insert_new(connection, posts, **new, **values):
                 return
             differs = sa.or_(posts.c.message != values["message"], posts.c.final != final)
             connection.execute(
