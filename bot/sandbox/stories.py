@@ -1,5 +1,6 @@
 """The stories that `demo --play` tells: people in Slack, the bot's answers as they come, and the world's judgement."""
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +13,10 @@ Say = Callable[[str], None]
 
 ANSWER_SECONDS = 60.0
 """How long a story waits for one answer of the bot."""
+_MENTION = re.compile(r"<@(\w+)>")
+_DATE = re.compile(r"<!date\^[^|>]*\|([^>]*)>")
+_EMOJI = re.compile(r":([a-z_]+):")
+_SIGNS = {"white_check_mark": "✔", "warning": "⚠", "hourglass_flowing_sand": "…", "leftwards_arrow_with_hook": "↩"}
 RUN_SECONDS = 240.0
 """How long a story waits for a run to end."""
 
@@ -51,10 +56,10 @@ class Thread:
         self._say(f"\n{person.capitalize()} presses {label}")
         self._slack.click(person, self.root.ts, label)
 
-    def whisper(self, person: str) -> str:
-        """Wait for what only this person sees, print and return it."""
+    def whisper(self, person: str, words: str) -> str:
+        """Wait for something with these words that only this person sees, print and return it."""
         message = self._slack.wait_for(
-            lambda: next((m for m in self._slack.ephemerals(person) if m.ts not in self._shown), None), ANSWER_SECONDS
+            lambda: next((m for m in self._slack.ephemerals(person) if words in m.content), None), ANSWER_SECONDS
         )
         assert message is not None
         self._shown.add(message.ts)
@@ -78,7 +83,13 @@ class Thread:
         raise TimeoutError(f"the run did not end within {RUN_SECONDS:.0f} s; its message: {self.root.content}")
 
     def _print(self, who: str, text: str) -> None:
-        self._say(f"{who}:\n    " + text.replace("\n", "\n    "))
+        self._say(f"{who}:\n    " + self._readable(text).replace("\n", "\n    "))
+
+    def _readable(self, text: str) -> str:
+        """Return a text as a terminal can show it: names for ids, plain dates, no emoji codes."""
+        people = {p.id: p.real_name for p in self._slack.people.values()}
+        text = _MENTION.sub(lambda m: "@" + people.get(m.group(1), m.group(1)), text)
+        return _EMOJI.sub(lambda m: _SIGNS.get(m.group(1), "·"), _DATE.sub(lambda m: m.group(1), text))
 
 
 def is_over(root: Message) -> bool:
@@ -100,7 +111,7 @@ def tentacle(sandbox: Sandbox, say: Say) -> Ending:
     thread = Thread(sandbox, say)
     thread.command("rita", f"rotate {name} --reason “yearly rotation”")
     thread.press("rita", "Approve")
-    refused = thread.whisper("rita")
+    refused = thread.whisper("rita", "yourself")
     untouched = instance.configured == old and instance.service.process == process
     thread.press("ada", "Approve")
     thread.follow(is_over)

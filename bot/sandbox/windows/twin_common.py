@@ -1,0 +1,348 @@
+"""The twin of `common.ps1`: what the twins of octocert's two scripts share. Function for function the same.
+
+A twin touches its host only through this module, so that one that was killed stops at its next step: `Killed` is no
+`Exception`, and even what stands in `finally` cannot do anything any more.
+"""
+
+import base64
+import ipaddress
+import json
+import re
+import socket
+import ssl
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from shutil import rmtree
+from typing import TYPE_CHECKING, Any, Protocol
+from xml.sax.saxutils import escape
+
+from bot.sandbox.windows.bridge import HostView, format_time
+from bot.sandbox.windows.service import ServiceError
+
+if TYPE_CHECKING:
+    from bot.sandbox.windows.host import Host
+
+JsonObject = dict[str, Any]
+
+
+class Killed(BaseException):  # noqa: N818  # no error, and nothing that a script could catch
+    """The process of this script was ended from outside."""
+
+
+class ScriptError(Exception):
+    """What a script throws; `kind` is the full name of its .NET type."""
+
+    def __init__(self, message: str, kind: str = "System.Management.Automation.RuntimeException") -> None:
+        super().__init__(message)
+        self.message = message
+        self.kind = kind
+
+
+class Fields(dict[str, Any]):
+    """An object made of JSON: under strict mode a property that is missing is an exception."""
+
+    def __missing__(self, name: str) -> Any:
+        raise ScriptError(
+            f"The property '{name}' cannot be found on this object. Verify that the property exists.",
+            "System.Management.Automation.PropertyNotFoundException",
+        )
+
+
+class Life(Protocol):
+    """The process in which a twin runs."""
+
+    @property
+    def host(self) -> "Host":
+        """The host on which it runs."""
+        ...
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it was ended from outside."""
+        ...
+
+    def check(self) -> None:
+        """Raise Killed when the process is dead."""
+        ...
+
+    def acting(self) -> AbstractContextManager[None]:
+        """Hold off the death of the process for as long as one change takes; Killed when it is dead."""
+        ...
+
+    def send_line(self, kind: str, value: Any) -> None:
+        """Print one line; Killed when that was the last thing that it did."""
+        ...
+
+
+class Document:
+    """An XML configuration: its text, and its settings by key."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.settings: dict[str, str] = {}
+        for node in ET.fromstring(text).iter("set"):  # noqa: S314  # the sandbox wrote it
+            self.settings.setdefault(node.get("key", ""), "".join(node.itertext()))
+
+    def get(self, key: str) -> str | None:
+        """Return a setting without blanks around it; None where there is none or it is empty."""
+        return self.settings.get(key, "").strip() or None
+
+    def set(self, key: str, value: str) -> bool:
+        """Put another value into the text, which stays as it is otherwise; False where there is no such setting."""
+        node = re.compile(rf'(<set\b[^>]*?\bkey="{re.escape(escape(key))}"[^>/]*)(?:\s*/>|>.*?</set>)', re.DOTALL)
+        self.text, found = node.subn(lambda m: f"{m[1]}>{escape(value)}</set>", self.text, count=1)
+        return found == 1
+
+
+class Common:
+    """The functions of `common.ps1` on one host; `p` are the parameters of the visit."""
+
+    def __init__(self, life: Life, p: JsonObject) -> None:
+        self.life = life
+        self.p = p
+        self.host = life.host
+        self._view = HostView(life.host)
+
+    @property
+    def view(self) -> HostView:
+        """What Windows answers; Killed when the process is dead."""
+        self.life.check()
+        return self._view
+
+    # ---- Small things
+
+    def time(self, later_seconds: float = 0) -> str:
+        """Return the host's time as text, or that of so many seconds later."""
+        self.life.check()
+        return format_time(self.host.now() + timedelta(seconds=later_seconds))
+
+    def work_folder(self) -> Path:
+        """Return the folder of the copies and of PFX files."""
+        return self.host.program_data / "octocert"
+
+    # ---- Files
+
+    @contextmanager
+    def changing(self, path: Path | str) -> Iterator[Path]:
+        """Change something at a path: not after death, and with errors in .NET's words."""
+        with self.life.acting(), _dotnet(Path(path)):
+            yield Path(path)
+
+    def read_bytes(self, path: Path | str) -> bytes:
+        """Return what is in a file."""
+        self.life.check()
+        with _dotnet(Path(path)):
+            return Path(path).read_bytes()
+
+    def read_text(self, path: Path | str) -> str:
+        """Return the text of a file as File.ReadAllText does: by its byte order mark, else UTF-8."""
+        data = self.read_bytes(path)
+        return data.decode("utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig", "replace")
+
+    def write_bytes(self, path: Path | str, data: bytes) -> None:
+        """Write a file in place."""
+        with self.changing(path) as file:
+            file.write_bytes(data)
+
+    def delete(self, path: Path | str) -> None:
+        """Delete a file, if there is one; its folder must be there."""
+        with self.changing(path) as file:
+            if not file.parent.is_dir():
+                raise FileNotFoundError
+            file.unlink(missing_ok=True)
+
+    def delete_folder(self, path: Path) -> None:
+        """Delete a folder with everything in it."""
+        with self.changing(path) as folder:
+            rmtree(folder)
+
+    # ---- The configuration of an instance
+
+    def read_configuration(self, path: Path | str) -> Document:
+        """Read a configuration; the program writes in place, so it is tried three times."""
+        attempt = 0
+        while True:
+            attempt += 1
+            text = ""
+            try:
+                text = self.read_text(path)
+                return Document(text.replace("\r\n", "\n"))
+            except (ScriptError, ET.ParseError) as error:
+                if attempt >= 3:
+                    cause = error.message if isinstance(error, ScriptError) else _xml_message(text, error)
+                    raise ScriptError(f"the configuration {path} cannot be read: {cause}") from error
+                self.view.sleep(0.2)
+
+    # ---- What an earlier visit left
+
+    def read_journal(self, config: str) -> Fields | None:
+        """Return the journal beside a configuration."""
+        path = Path(journal_path(config))
+        if not path.is_file():
+            return None
+        found = from_json(self.read_text(path))
+        return found if isinstance(found, Fields) else None
+
+    # ---- Services and processes
+
+    def service_facts(self, name: str) -> JsonObject:
+        """Return state, start mode, account and process of a service."""
+        service = self.view.service(name)
+        if service is None:
+            return {"state": "Missing", "start_mode": None, "account": None, "process": None, "process_started": None}
+        number = service["ProcessId"]
+        process = self.view.process(number) if number else None
+        return {
+            "state": service["State"].replace(" ", ""),
+            "start_mode": service["StartMode"],
+            "account": service["StartName"],
+            "process": number or None,
+            "process_started": process["CreationDate"] if process else None,
+        }
+
+    def control_service(self, name: str, verb: str) -> None:
+        """Begin to start or stop a service; ScriptError with what the service manager says."""
+        if self.view.service(name) is None:
+            raise ScriptError(f"Cannot find any service with service name '{name}'.")
+        with self.life.acting():
+            try:
+                if verb == "start":
+                    self._view.start_service(name)
+                else:
+                    self._view.stop_service(name)
+            except ServiceError as error:
+                raise ScriptError(str(error)) from error
+
+    # ---- What is served
+
+    def look_at_served(self, port: int, listen_ip: str | None, seconds: float) -> JsonObject:
+        """Return which certificate is presented on this host itself."""
+        address = self.view.loopback(listen_ip.lower() if listen_ip and listen_ip.lower() == "any" else listen_ip)
+        served: JsonObject = {"address": f"{address}:{port}", "der": None, "error": None}
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers("ALL:@SECLEVEL=0")
+        try:
+            place = str(ipaddress.ip_address(address))
+            with socket.socket(socket.AF_INET6 if ":" in place else socket.AF_INET) as plain:
+                plain.settimeout(seconds)
+                try:
+                    plain.connect((place, port))
+                except TimeoutError:
+                    served["error"] = f"no answer within {number(seconds)} s"
+                    return served
+                with context.wrap_socket(plain) as tls:
+                    served["der"] = base64_of(tls.getpeercert(binary_form=True) or b"")
+        except ssl.SSLError as error:
+            served["error"] = f"SSL Handshake failed with OpenSSL error - {error.reason or error}."
+        except TimeoutError:
+            served["error"] = "Connection timed out"
+        except OSError as error:
+            served["error"] = error.strerror or "Received an unexpected EOF or 0 bytes from the transport stream."
+        except ValueError:
+            served["error"] = "An invalid IP address was specified."
+        self.life.check()
+        return served
+
+    # ---- Programs
+
+    def run_program(self, exe: Path | str, arguments: list[str]) -> JsonObject:
+        """Run a program of the host to its end, and return `code`, `out` and `err`. None of the world's ever hangs."""
+        if not Path(exe).is_file():
+            raise ScriptError(
+                f"An error occurred trying to start process '{exe}' with working directory '{self.host.root}'. "
+                "No such file or directory",
+                "System.ComponentModel.Win32Exception",
+            )
+        with self.life.acting():
+            result = self._view.run([str(exe), *arguments], self.host.environment(), str(self.host.root))
+        self.life.check()
+        return result
+
+    def run_schtasks(self, *arguments: str) -> JsonObject:
+        """Run schtasks.exe."""
+        return self.run_program(self.host.system32 / "schtasks.exe", list(arguments))
+
+
+def same(left: Any, right: Any) -> bool:
+    """Compare as `-eq` does: letters without their case."""
+    if isinstance(left, str) and isinstance(right, str):
+        return left.casefold() == right.casefold()
+    return bool(left == right)
+
+
+def shown(value: Any) -> str:
+    """Return a value as it stands in an expandable string."""
+    return "" if value is None else str(value)
+
+
+def number(value: float) -> str:
+    """Return a number as .NET writes it: whole ones without a point."""
+    return str(int(value)) if value == int(value) else repr(value)
+
+
+def safe_name(instance: str) -> str:
+    """Return an instance's name for folders, tasks and mutexes."""
+    return re.sub(r"[^a-z0-9.-]", "_", instance.lower())
+
+
+def journal_path(config: str) -> str:
+    """Return where the journal of an instance lies."""
+    return f"{config}.octocert.json"
+
+
+def thumbprint_of(document: Document) -> str | None:
+    """Return the configured thumbprint, where the text is one."""
+    text = document.get("Tentacle.CertificateThumbprint") or ""
+    return text.upper() if re.fullmatch(r"[0-9A-Fa-f]{40}", text) else None
+
+
+def select_journal(journal: Fields | None) -> JsonObject | None:
+    """Return the part of a journal that is reported."""
+    return {name: journal.get(name) for name in ("run", "phase", "old", "new", "at")} if journal else None
+
+
+def base64_of(data: bytes) -> str:
+    """Return bytes as base64."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def from_json(text: str) -> Any:
+    """Read JSON as ConvertFrom-Json of 5.1 does: times stay text; objects are Fields."""
+    try:
+        return json.loads(text, object_pairs_hook=Fields) if text.strip() else None
+    except ValueError as error:
+        raise ScriptError(f"Conversion from JSON failed with error: {error}", "System.ArgumentException") from error
+
+
+@contextmanager
+def _dotnet(path: Path) -> Iterator[None]:
+    """Word errors of the file system as .NET does."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if path.parent.is_dir():
+            raise ScriptError(f"Could not find file '{path}'.", "System.IO.FileNotFoundException") from error
+        raise ScriptError(
+            f"Could not find a part of the path '{path}'.", "System.IO.DirectoryNotFoundException"
+        ) from error
+    except (PermissionError, IsADirectoryError) as error:
+        raise ScriptError(f"Access to the path '{path}' is denied.", "System.UnauthorizedAccessException") from error
+    except OSError as error:
+        raise ScriptError(f"{error.strerror} : '{path}'", "System.IO.IOException") from error
+
+
+def _xml_message(text: str, error: ET.ParseError) -> str:
+    """Return what .NET's XML reader says of a text that is none."""
+    line, column = error.position
+    if not text.strip():
+        return "Root element is missing."
+    if not text.lstrip().startswith("<"):
+        return "Data at the root level is invalid. Line 1, position 1."
+    return f"Unexpected end of file has occurred. Line {line}, position {column + 1}."
