@@ -142,9 +142,10 @@ class Bot:
 
     def stop(self) -> None:
         """Take nothing new, let what runs end or be resumed, and say what is still to be said."""
-        # a client that would reconnect meanwhile holds up the close for seconds
+        # the client's threads end within a ping interval; the others need not wait for them
         self._socket.client.auto_reconnect_enabled = False
-        self._socket.close()  # type: ignore[no-untyped-call]
+        leaving = threading.Thread(target=self._socket.close, name="slack-leaving")
+        leaving.start()
         self.caretaker.stop()
         self.desk.close()
         self.engine.stop()
@@ -152,6 +153,7 @@ class Bot:
         self.notifier.stop()
         self.inspector.close()
         self.octopus.close()
+        leaving.join()
         self.database.close()
 
 

@@ -11,6 +11,8 @@ from bot.octopus.errors import OctopusError, OctopusErrorKind
 from bot.octopus.records import Records, vanished
 from bot.octopus.wire import Wire
 
+FIRST_SECONDS = 0.25
+"""When a task is first asked for again: the check of one machine takes no longer. The pause then doubles."""
 POLL_SECONDS = 2.0
 """How often a task is asked for its state; the official client does it every four."""
 START_SECONDS = 120.0
@@ -123,6 +125,7 @@ class Tasks:
         """
         give_up = self._wire.clock.monotonic() + deadline
         result = TaskResult(id=task.id, state="?", url=task.url)
+        pause = FIRST_SECONDS
         while True:
             left = give_up - self._wire.clock.monotonic()
             try:
@@ -136,9 +139,10 @@ class Tasks:
             result = seen
             if result.completed:
                 return result
-            if self._wire.clock.monotonic() + POLL_SECONDS > give_up:
+            if self._wire.clock.monotonic() + pause > give_up:
                 return self._not_over(result, task)
-            self._wire.clock.sleep(POLL_SECONDS)
+            self._wire.clock.sleep(pause)
+            pause = min(POLL_SECONDS, pause * 2)
 
     def health(self, record: Record, result: TaskResult | None = None) -> HealthReport:
         """Return the health of a record as Octopus knows it now, beside the task that checked it.

@@ -67,7 +67,7 @@ class Town:
             state / "town",
             hosts=hosts,
             pace=pace,
-            powershell="auto",
+            powershell=powershell,
             real_limits=False,
             extra=extra if "[deadlines]" in extra else DEADLINES + extra,
         )

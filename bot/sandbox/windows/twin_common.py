@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 JsonObject = dict[str, Any]
 
 
-class Killed(BaseException):  # noqa: N818  # no error, and nothing that a script could catch
-    """The process of this script was ended from outside."""
+class Killed(BaseException):
+    """The process of this script was ended from outside: no Exception, so that no script can catch it."""
 
 
 class ScriptError(Exception):

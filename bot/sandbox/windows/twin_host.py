@@ -136,7 +136,7 @@ class TwinProcess:
             self._complain()
             self.send_line("error", {"message": str(error), "type": type(error).__name__, "at": ""})
             return 1
-        self.send_line("done", True)
+        self.send_line("done", value=True)
         return 0
 
     def _run(self, text: str, parameters: Any) -> None:

@@ -1,4 +1,4 @@
-"""Named mutexes of a sandbox world, for the Python twins of octocert's scripts: one owner, and a memory of dead ones."""
+"""Named mutexes of a sandbox world, for the Python twins of octocert's scripts: one owner each, who may die."""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The first half of the twin of `apply.ps1`: files, journal, mutex, backstop and service, function for function the same."""
+"""The first half of the twin of `apply.ps1`: files, journal, mutex, backstop and service, function for function."""
 
 import hashlib
 import json
@@ -125,8 +125,8 @@ class Visit(Common):
     def clear_leftovers(self) -> None:
         """Remove what dead visits left."""
         config = self.p["config"]
-        for path in (f"{config}.new", f"{journal_path(config)}.new"):
-            self.delete(path)
+        for leftover in (f"{config}.new", f"{journal_path(config)}.new"):
+            self.delete(leftover)
         root = self.work_folder()
         for path in sorted(root.iterdir()) if root.is_dir() else ():
             if path.is_dir() and path.name.startswith(self.pfx_prefix()):
