@@ -1,7 +1,9 @@
 """What holds for every test: no proxies, and no silent skips where everything is said to be there."""
 
+import logging
 import os
-from collections.abc import Generator
+import threading
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -44,3 +46,25 @@ def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
         report.longrepr = f"{REQUIRE_ALL}=1 allows no skips, but: {reason}"
+
+
+@pytest.fixture
+def logs_as_before() -> Iterator[None]:
+    """Put logging back after each test: it belongs to the whole process."""
+    import structlog
+
+    from bot import logs
+
+    root = logging.getLogger()
+    handlers, level, hook = root.handlers[:], root.level, threading.excepthook
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+    threading.excepthook = hook
+    for name in logs.LIBRARIES:
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+        logging.getLogger(name).setLevel(logging.NOTSET)

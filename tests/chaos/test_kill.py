@@ -62,6 +62,7 @@ def test_killed_in_a_step_it_goes_on_and_makes_nothing_twice(town: Town, target:
     town.assert_good(target)
     assert town.tentacle(target).configured != old
     assert town.effects(target, "make") == 1
+    town.says(root, "The run is over")
     replies = [m.content for m in town.slack.thread(root.ts)[1:]]
     assert sum(str(old) in r and "healthy" in r.casefold() for r in replies) == 1
 

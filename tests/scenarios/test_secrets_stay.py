@@ -1,6 +1,6 @@
 """No secret is stored, logged, sent to Slack or put on a command line: canaries are planted and searched for."""
 
-import logging
+import io
 from pathlib import Path
 
 import pytest
@@ -17,29 +17,31 @@ def canaries(town: Town) -> dict[str, str]:
     return files
 
 
-def test_canaries_are_nowhere(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("logs_as_before")
+def test_canaries_are_nowhere(tmp_path: Path) -> None:
     """Success, failure and a restart; then files, Slack, logs and what the hosts were told are searched."""
-    logs.configure("DEBUG", "json")
-    try:
-        with Town(tmp_path) as town:
-            secrets = canaries(town)
-            root = town.ask("rita", "rotate web-01 --with pfx:demo")
-            town.press("ada", root, "Approve")
-            town.end(root)
-            town.tentacle("web-02").host.faults.import_fails = f"wrong password {PFX_PASSWORD}?"
-            town.tentacle("edge-01").host.faults.wrong_password = True
-            town.ask("rita", "show-thumbprint edge-01")
-            town.stop_bot()
-            town.start_bot()
-            town.rotate("shared-01")
-            slack = repr([(c.method, c.payload) for c in town.slack.traffic if c.direction == "bot"])
-            effects = (town.world.root / "effects.jsonl").read_text()
-            database = b"".join(p.read_bytes() for p in town.sandbox.state.glob("octocert.sqlite*"))
-            town.stop_bot()
-    finally:
-        logging.getLogger().handlers.clear()
-    captured = capfd.readouterr()
+    log = io.StringIO()
+    logs.configure("DEBUG", "json", stream=log)
+    with Town(tmp_path) as town:
+        secrets = canaries(town)
+        root = town.ask("rita", "rotate web-01 --with pfx:demo")
+        town.press("ada", root, "Approve")
+        town.end(root)
+        town.tentacle("web-02").host.faults.import_fails = "the import failed"
+        failed = town.ask("rita", "rotate web-02")
+        town.press("ada", failed, "Approve")
+        town.end(failed)
+        town.tentacle("edge-01").host.faults.wrong_password = True
+        town.ask("rita", "show-thumbprint edge-01")
+        town.stop_bot()
+        town.start_bot()
+        town.rotate("shared-01")
+        slack = repr([(c.method, c.payload) for c in town.slack.traffic if c.direction == "bot"])
+        effects = (town.world.root / "effects.jsonl").read_text()
+        town.stop_bot()
+        database = b"".join(p.read_bytes() for p in town.sandbox.state.glob("octocert.sqlite*"))
+    assert "outcome" in log.getvalue()
     for name, secret in secrets.items():
-        for place, text in (("Slack", slack), ("effects", effects), ("log", captured.out + captured.err)):
+        for place, text in (("Slack", slack), ("effects", effects), ("log", log.getvalue())):
             assert secret not in text, f"{name} is in {place}"
         assert secret.encode() not in database, f"{name} is in the database"

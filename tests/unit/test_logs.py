@@ -6,7 +6,6 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
@@ -20,22 +19,7 @@ TOKEN = "xoxb-" + "1234-abcdefgh"
 API_KEY = "API-" + "ABCDEFGHIJKLMNOPQRSTUV"
 
 
-@pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
-    """Put logging back after each test: it belongs to the whole process."""
-    root = logging.getLogger()
-    handlers, level, hook = root.handlers[:], root.level, threading.excepthook
-    yield
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(capture=False)
-    threading.excepthook = hook
-    for name in logs.LIBRARIES:
-        logging.getLogger(name).handlers.clear()
-        logging.getLogger(name).propagate = True
-        logging.getLogger(name).setLevel(logging.NOTSET)
+pytestmark = pytest.mark.usefixtures("logs_as_before")
 
 
 class Terminal(io.StringIO):

@@ -1,7 +1,5 @@
 """The second half of the twin of `apply.ps1`: the actions, and the visit that carries them out."""
 
-import base64
-import binascii
 import re
 import uuid
 from collections.abc import Callable
@@ -15,6 +13,7 @@ from bot.sandbox.windows import pfx
 from bot.sandbox.windows.twin_common import (
     JsonObject,
     ScriptError,
+    from_base64,
     journal_path,
     safe_name,
     same,
@@ -27,6 +26,8 @@ from bot.sandbox.windows.twin_visit import Visit
 _CERTIFICATE, _THUMBPRINT = "Tentacle.Certificate", "Tentacle.CertificateThumbprint"
 _TRUSTED = "Tentacle.Communication.TrustedOctopusServers"
 _MOST_CHARACTERS = 4000
+_SEQUENCE = 0x30
+"""First byte of every DER file."""
 
 
 class Apply(Visit):
@@ -81,7 +82,7 @@ class Apply(Visit):
         try:
             certificate, has_key = _loaded(data)
         except (pfx.PfxError, ValueError, IndexError) as error:
-            raise self.deny("pfx", f"this host cannot read the PFX: {_pfx_message(error)}") from error
+            raise self.deny("pfx", f"this host cannot read the PFX: {_pfx_message(error, data)}") from error
         if not has_key:
             raise self.deny("pfx", "the PFX holds no private key that this host can read")
         if not same(str(certificate), self.p["new"]):
@@ -91,10 +92,7 @@ class Apply(Visit):
         p = self.p
         if same(self.configured(), p["new"]) and not same(p["new"], self.notes["old"]):
             return {"already": True}
-        try:
-            data = base64.b64decode(p["pfx"] or "", validate=True)
-        except binascii.Error as error:
-            raise ScriptError("The input is not a valid Base-64 string.", "System.FormatException") from error
+        data = from_base64(p["pfx"] or "")
         self._confirm_pfx(data)
         self.confirm_folder(self.work_folder())
         folder = self.work_folder() / f"{self.pfx_prefix()}{uuid.uuid4().hex}"
@@ -319,8 +317,16 @@ def _loaded(data: bytes) -> tuple[Thumbprint, bool]:
     return Thumbprint.of(chosen.certificate.public_bytes(Encoding.DER)), chosen.key is not None
 
 
-def _pfx_message(error: Exception) -> str:
+def _pfx_message(error: Exception, data: bytes) -> str:
     """Return how .NET words it."""
+    if not data:
+        return "Array may not be empty or null. (Parameter 'rawData')"
+    if data[0] != _SEQUENCE:
+        kind = ("Universal", "Application", "ContextSpecific", "Private")[data[0] >> 6]
+        return (
+            f"The provided data is tagged with '{kind}' class value '{data[0] & 0x1F}', "
+            "but it should have been 'Universal' class value '16'."
+        )
     if isinstance(error, pfx.WrongPassword):
         return "The certificate data cannot be read with the provided password, the password may be incorrect."
     return "ASN1 corrupted data."

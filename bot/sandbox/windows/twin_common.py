@@ -12,11 +12,12 @@ import socket
 import ssl
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING, Any, Protocol
+from xml.parsers import expat
 from xml.sax.saxutils import escape
 
 from bot.sandbox.windows.bridge import HostView, format_time
@@ -246,7 +247,7 @@ class Common:
         except OSError as error:
             served["error"] = error.strerror or "Received an unexpected EOF or 0 bytes from the transport stream."
         except ValueError:
-            served["error"] = "An invalid IP address was specified."
+            served["error"] = "Invalid argument"  # what .NET says at last of an address that is none
         self.life.check()
         return served
 
@@ -318,7 +319,19 @@ def from_json(text: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=Fields) if text.strip() else None
     except ValueError as error:
-        raise ScriptError(f"Conversion from JSON failed with error: {error}", "System.ArgumentException") from error
+        raise ScriptError(_json_message(text.strip()), "System.ArgumentException") from error
+
+
+def from_base64(text: str) -> bytes:
+    """Read base64 as Convert.FromBase64String does."""
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except ValueError as error:
+        raise ScriptError(
+            "The input is not a valid Base-64 string as it contains a non-base 64 character, more than two padding "
+            "characters, or an illegal character among the padding characters.",
+            "System.FormatException",
+        ) from error
 
 
 @contextmanager
@@ -345,4 +358,26 @@ def _xml_message(text: str, error: ET.ParseError) -> str:
         return "Root element is missing."
     if not text.lstrip().startswith("<"):
         return "Data at the root level is invalid. Line 1, position 1."
-    return f"Unexpected end of file has occurred. Line {line}, position {column + 1}."
+    names = ", ".join(_unclosed(text))
+    return (
+        "Unexpected end of file has occurred. "
+        f"The following elements are not closed: {names}. Line {line}, position {column + 1}."
+    )
+
+
+def _unclosed(text: str) -> list[str]:
+    """Return the names of the elements that a text begins and does not end, the last one first."""
+    names: list[str] = []
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = lambda name, _: names.insert(0, name)
+    parser.EndElementHandler = lambda _: names.pop(0)
+    with suppress(expat.ExpatError):
+        parser.Parse(text.encode(), False)  # noqa: FBT003  # whether this is all: it is not
+    return names
+
+
+def _json_message(text: str) -> str:
+    """Return what 5.1 says of a text that is no JSON."""
+    if text.startswith("{"):
+        return f"Invalid object passed in, member name expected. (1): {text}"
+    return f"Invalid JSON primitive: {text.split(maxsplit=1)[0]}."

@@ -4,10 +4,7 @@ It does what the bootstrap does: two base64 lines on standard input, one JSON li
 that is not one of octocert's own is answered with an `error` line.
 """
 
-import base64
-import binascii
 import json
-import re
 import threading
 import traceback
 from collections.abc import Iterator
@@ -16,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bot.sandbox.windows.powershell import Output, Printed
 from bot.sandbox.windows.twin_apply import Apply
-from bot.sandbox.windows.twin_common import Fields, Killed, ScriptError, from_json
+from bot.sandbox.windows.twin_common import Fields, Killed, ScriptError, from_base64, from_json
 from bot.sandbox.windows.twin_inspect import Inspect
 from bot.sandbox.windows.twin_mutex import abandon_all
 from bot.windows.scripts import script
@@ -153,13 +150,9 @@ class TwinProcess:
 
     def _decoded_line(self) -> str:
         """Take one line of base64 from standard input and return the UTF-8 text in it."""
-        line = self._take_line()
-        if re.search(rb"[^A-Za-z0-9+/=\s]", line) or len(re.sub(rb"\s", b"", line)) % 4:
-            raise ScriptError("The input is not a valid Base-64 string.", "System.FormatException")
+        data = from_base64(self._take_line().decode("ascii", "replace"))
         try:
-            return base64.b64decode(line).decode("utf-8")
-        except binascii.Error as error:
-            raise ScriptError("The input is not a valid Base-64 string.", "System.FormatException") from error
+            return data.decode("utf-8")
         except UnicodeDecodeError as error:
             raise ScriptError(
                 "Unable to translate bytes to Unicode.", "System.Text.DecoderFallbackException"
