@@ -58,7 +58,7 @@ class RemoteProcess(Protocol):
 
 
 def start(host: "Host", command: str, arguments: Sequence[str]) -> RemoteProcess:
-    """Start a program: `powershell` with -EncodedCommand or -Command, `cmd /c`, `hostname`, `whoami`, `echo`, `exit`."""
+    """Start `powershell` with -EncodedCommand or -Command, `cmd /c`, `hostname`, `whoami`, `echo` or `exit`."""
     words = [*split(command), *arguments] if " " in command.strip() else [command, *arguments]
     words = [w for word in words for w in (split(word) if " " in word and '"' in word else [word])]
     name = words[0].strip('"').replace("\\", "/").rpartition("/")[2].lower().removesuffix(".exe")
@@ -117,7 +117,8 @@ def _small(host: "Host", line: str) -> RemoteProcess:
         case "sc" | "schtasks" | "tentacle":
             result = host.run_program(split(line))
             return Finished(result.stdout.encode(), result.stderr.encode(), result.exit_code)
-    message = f"'{word}' is not recognized as an internal or external command,{newline}operable program or batch file.{newline}"
+    lines = (f"'{word}' is not recognized as an internal or external command,", "operable program or batch file.", "")
+    message = newline.join(lines)
     return Finished(stderr=message.encode(), code=1)
 
 
@@ -295,7 +296,7 @@ class EngineProcess:
         """Collect what is printed until the process has ended."""
         while True:
             with self._condition:
-                pipes = list(self._open)
+                pipes = [p for p in self._open if p is not None]
             if pipes:
                 with suppress(ValueError, OSError):  # hung up meanwhile
                     select.select(pipes, [], [], _GLANCE)
