@@ -1,20 +1,24 @@
 """The notifier: brings the outbox into Slack, edits in place, and stays under Slack's limits.
 
 The newest version of a message wins, so a run that changes ten times a second costs one edit a second. Ends are never
-held back. Nothing is lost while Slack is away: what is due stays due.
+held back. Nothing is lost while Slack is away: what is due stays due. A message that Slack does not take holds up no
+other; where its blocks are the cause, its text is sent alone.
 """
 
 import threading
-from collections import deque
-from dataclasses import dataclass
+from collections import Counter, deque
+from dataclasses import dataclass, replace
+from http.client import HTTPException
 from typing import Any, Protocol
 
 import structlog
 from slack_sdk import WebClient
-from slack_sdk.errors import SlackApiError
+from slack_sdk.errors import SlackApiError, SlackClientError
 
 from bot.clock import Clock
+from bot.slack.blocks import MOST_BLOCKS
 from bot.slack.message import Message
+from bot.slack.text import LONGEST_TEXT, cut
 
 log = structlog.get_logger("octocert.notifier")
 
@@ -29,25 +33,38 @@ BATCH = 50
 PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds to wait when Slack does not answer; the last one is repeated."""
 WHISPER_TRIES = 3
+POST_TRIES = 3
+"""How often a message is tried that meets an error which nobody foresaw; then the others go on without it."""
+FIND_PAGES = 5
+"""Pages of 200 messages in which a message of ours is looked for, newest first."""
 EVENT = "octocert"
 """The event_type of our messages' metadata, by which they are found again after a crash."""
 LOST = {"message_not_found", "thread_not_found"}
 """The message that should be edited is gone: it is posted anew."""
-HOPELESS = {
-    "channel_not_found",
-    "not_in_channel",
-    "is_archived",
-    "invalid_blocks",
-    "invalid_blocks_format",
-    "msg_too_long",
-    "no_text",
-    "cant_update_message",
-    "edit_window_closed",
-    "restricted_action",
-    "missing_scope",
-    "metadata_too_large",
+UNEDITABLE = {"cant_update_message", "edit_window_closed"}
+"""The workspace forbids the edit: the last version of a message is posted anew, the others are left out."""
+NOT_THERE = {"channel_not_found", "not_in_channel", "user_not_in_channel", "is_archived"}
+"""The bot, or the person, is not where the message should stand."""
+UNWANTED = {"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long", "msg_too_long"}
+"""Slack refuses the form of a message: its text may still be taken alone."""
+AWAY = {
+    "ratelimited",
+    "rate_limited",
+    "internal_error",
+    "fatal_error",
+    "service_unavailable",
+    "request_timeout",
+    "team_added_to_org",
+    "accesslimited",
+    "not_authed",
+    "invalid_auth",
+    "account_inactive",
+    "token_expired",
+    "token_revoked",
 }
-"""Errors that the same message meets again however often it is sent."""
+"""Errors that have nothing to do with the message: all messages wait until it is over, or an admin mended it."""
+HOPELESS = NOT_THERE | UNEDITABLE | {"no_text", "restricted_action", "missing_scope", "metadata_too_large"}
+"""Errors that the same message meets again however often it is sent; others are tried a few times."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +118,10 @@ class Notifier:
         self._failures = 0
         self._uncertain: set[str] = set()
         """Keys of first posts of which it is not known whether Slack took them."""
+        self._tried: Counter[tuple[str, int]] = Counter()
+        """How often a version met an error that nobody foresaw."""
+        self._held: dict[str, float] = {}
+        """Until when such a message rests, by its key, while the others go on."""
         self._started = False
 
     def start(self) -> None:
@@ -131,22 +152,58 @@ class Notifier:
         return True
 
     def ephemeral(self, channel: str, user: str, message: Message, thread: str | None = None) -> None:
-        """Say something that only one person sees; best effort, for Slack keeps no such message anyway."""
+        """Say something that only one person sees; best effort, for Slack keeps no such message anyway.
+
+        Where the bot is not in the channel it is said in the direct messages with that person.
+        """
         for attempt in range(WHISPER_TRIES):
+            pause: float | None = PAUSES[attempt]
             try:
                 self._client.chat_postEphemeral(
                     channel=channel, user=user, text=message.text, blocks=list(message.blocks), thread_ts=thread
                 )
             except SlackApiError as error:
-                if _name(error) in HOPELESS or attempt + 1 == WHISPER_TRIES:
-                    log.warning("a whisper was not taken", error=_name(error), user=user)
+                name = _name(error)
+                if name in NOT_THERE:
+                    self._tell_directly(channel, user, message, name)
                     return
-                self._clock.sleep(_retry_after(error) or PAUSES[attempt])
-            except OSError as error:
+                if name in LOST:
+                    thread, pause = None, None
+                elif name in UNWANTED and message.blocks:
+                    message, pause = _bare(message, name), None
+                elif not _is_away(error):
+                    log.warning("a whisper was not taken", error=name, user=user)
+                    return
+                else:
+                    pause = _retry_after(error) or pause
+            except (OSError, HTTPException, SlackClientError) as error:
                 log.warning("a whisper was not sent", error=type(error).__name__, user=user)
-                self._clock.sleep(PAUSES[attempt])
             else:
                 return
+            if pause and attempt + 1 < WHISPER_TRIES:
+                self._clock.sleep(pause)
+        log.warning("a whisper was given up", user=user)
+
+    def _tell_directly(self, channel: str, user: str, message: Message, why: str) -> None:
+        """Say in direct messages what could not be whispered in a channel, and how to mend that.
+
+        UNVERIFIED on a real workspace: Slack's page of chat.postMessage says that a person's id opens the direct
+        messages and needs chat:write alone.
+        """
+        where = "I cannot write where you asked, so I say this here. Ask me in a channel that I am in."
+        if channel.startswith(("C", "G")):
+            where = f"I am not in <#{channel}>, so I say this here. Invite me there with `/invite`, then ask again."
+        if why == "is_archived":
+            where = f"<#{channel}> is archived, so I say this here. Ask me in another channel."
+        note = {"type": "context", "elements": [{"type": "mrkdwn", "text": where, "verbatim": True}]}
+        blocks = [note, *message.blocks] if message.blocks and len(message.blocks) < MOST_BLOCKS else []
+        try:
+            self._client.chat_postMessage(
+                channel=user, text=cut(f"{where} {message.text}", LONGEST_TEXT), blocks=blocks
+            )
+        except (OSError, HTTPException, SlackClientError) as error:
+            told = _name(error) if isinstance(error, SlackApiError) else type(error).__name__
+            log.warning("a person could not be told anything", error=told, user=user, channel=channel)
 
     def _work(self) -> None:
         while not self._ended.is_set():
@@ -163,6 +220,8 @@ class Notifier:
             for post in self._outbox.due(BATCH):
                 if self._ended.is_set() or self._clock.monotonic() < self._resting_until:
                     return
+                if self._clock.monotonic() < self._held.get(post.key, 0.0):
+                    continue
                 if post.ts is None or self._may_edit(post):
                     self._send(post)
 
@@ -179,14 +238,20 @@ class Notifier:
         try:
             ts = self._edit(post, message) if post.ts else self._post(post, message)
         except SlackApiError as error:
-            self._failed(post, error, rich=message is post.rich)
-        except OSError as error:
+            self._failed(post, error, message)
+        except (OSError, HTTPException, SlackClientError) as error:
             # the request may have arrived: before it is posted again it is looked for
             self._uncertain.add(post.key)
             self._rest(None, type(error).__name__)
+        except Exception as error:  # whatever is wrong with this message, the others must go on
+            log.exception("a message could not be sent", key=post.key)
+            self._uncertain.add(post.key)
+            self._try_again(post, type(error).__name__)
         else:
             self._failures = 0
             self._uncertain.discard(post.key)
+            self._held.pop(post.key, None)
+            self._tried.pop((post.key, post.version), None)
             self._outbox.sent(post.key, post.version, ts)
             if post.final:
                 self._edited.pop(post.key, None)
@@ -204,8 +269,8 @@ class Notifier:
     def _post(self, post: Post, message: Message) -> str:
         if post.key in self._uncertain:
             found = self._find(post)
-            if found:
-                return found
+            if found:  # perhaps in an older version than this one
+                return self._edit(replace(post, ts=found), message)
         answer = self._client.chat_postMessage(
             channel=post.channel,
             text=message.text,
@@ -218,33 +283,67 @@ class Notifier:
         return str(answer["ts"])
 
     def _find(self, post: Post) -> str | None:
-        """Look for our own message by its metadata, where it would stand."""
+        """Look for our own message by its metadata, where it would stand; None if it cannot be looked for."""
         options: dict[str, Any] = {"channel": post.channel, "include_all_metadata": True, "limit": 200}
-        if post.thread_ts:
-            answer = self._client.conversations_replies(ts=post.thread_ts, **options)
-        else:
-            answer = self._client.conversations_history(**options)
-        for message in answer.get("messages") or []:
-            metadata = message.get("metadata") or {}
-            if metadata.get("event_type") == EVENT and metadata.get("event_payload", {}).get("key") == post.key:
-                return str(message["ts"])
+        for _ in range(FIND_PAGES):
+            try:
+                if post.thread_ts:
+                    answer = self._client.conversations_replies(ts=post.thread_ts, **options)
+                else:
+                    answer = self._client.conversations_history(**options)
+            except SlackApiError as error:
+                if _is_away(error):
+                    raise
+                log.warning("a message may stand in Slack twice: it cannot be looked for", error=_name(error))
+                return None
+            for message in answer.get("messages") or []:
+                metadata = message.get("metadata") or {}
+                if metadata.get("event_type") == EVENT and metadata.get("event_payload", {}).get("key") == post.key:
+                    return str(message["ts"])
+            cursor = (answer.get("response_metadata") or {}).get("next_cursor")
+            if not cursor:
+                return None
+            options["cursor"] = cursor
         return None
 
-    def _failed(self, post: Post, error: SlackApiError, *, rich: bool) -> None:
+    def _failed(self, post: Post, error: SlackApiError, message: Message) -> None:
         name = _name(error)
-        if rich and name in {"invalid_blocks", "invalid_blocks_format"}:
-            log.info("this workspace does not take the newer blocks; plain ones from now on")
-            self._plain_only = True
-            self._send(post)
-        elif name in LOST and post.ts:
-            self._send(Post(**{**{f: getattr(post, f) for f in Post.__dataclass_fields__}, "ts": None}))
-        elif name in HOPELESS:
-            log.error("Slack refuses a message", key=post.key, error=name)
-            self._outbox.refused(post.key, post.version, name)
-        else:
-            if post.ts is None and name != "ratelimited":
+        if _is_away(error):
+            if post.ts is None and error.response.status_code != 429:
                 self._uncertain.add(post.key)
             self._rest(_retry_after(error), name)
+        elif name in UNWANTED and message is post.rich:
+            if name != "msg_blocks_too_long":
+                log.info("this workspace does not take the newer blocks; plain ones from now on")
+                self._plain_only = True
+            self._send(replace(post, rich=None))
+        elif name in UNWANTED and message.blocks:
+            log.error("Slack refuses the blocks of a message; its text is sent alone", key=post.key, error=name)
+            self._send(replace(post, message=_bare(message, name), rich=None))
+        elif post.ts and (name in LOST or (name in UNEDITABLE and post.final)):
+            self._send(replace(post, ts=None))
+        elif name == "thread_not_found" and post.thread_ts:
+            self._send(replace(post, thread_ts=None))  # its thread was deleted: it is said in the channel
+        elif name in HOPELESS | UNWANTED:
+            self._refuse(post, name)
+        else:
+            self._try_again(post, name)
+
+    def _try_again(self, post: Post, name: str) -> None:
+        """Hold back one message after an error that nobody foresaw, while the others go on; give it up in the end."""
+        tried = (post.key, post.version)
+        self._tried[tried] += 1
+        if self._tried[tried] >= POST_TRIES:
+            self._refuse(post, name)
+            return
+        self._held[post.key] = self._clock.monotonic() + PAUSES[self._tried[tried] - 1]
+        log.warning("Slack does not take a message; it is tried again", key=post.key, error=name)
+
+    def _refuse(self, post: Post, name: str) -> None:
+        log.error("Slack refuses a message", key=post.key, channel=post.channel, error=name)
+        self._held.pop(post.key, None)
+        self._tried.pop((post.key, post.version), None)
+        self._outbox.refused(post.key, post.version, name)
 
     def _rest(self, seconds: float | None, why: str) -> None:
         pause = seconds or PAUSES[min(self._failures, len(PAUSES) - 1)]
@@ -257,9 +356,22 @@ def _metadata(post: Post) -> dict[str, Any]:
     return {"event_type": EVENT, "event_payload": {"key": post.key}}
 
 
+def _bare(message: Message, why: str) -> Message:
+    """Return a message's text alone, for a Slack that takes no more of it."""
+    note = f"\n_Slack took only this text ({why}); details and buttons are missing. Please tell my admin._"
+    return Message(cut(message.text, LONGEST_TEXT - len(note)) + note)
+
+
+def _is_away(error: SlackApiError) -> bool:
+    """Whether an error is Slack's or of something between, and not of the message."""
+    status = error.response.status_code
+    # slack_sdk's own words for a page of HTML, as proxies send it (web/internal_utils.py)
+    return status == 429 or status >= 500 or _name(error) in AWAY or _name(error).startswith("Received a response in")
+
+
 def _name(error: SlackApiError) -> str:
     try:
-        return str(error.response.get("error") or f"http_{error.response.status_code}")
+        return str(error.response.get("error") or f"http_{error.response.status_code}")[:200]
     except (AttributeError, ValueError):
         return "unknown"
 

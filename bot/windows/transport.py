@@ -1,42 +1,56 @@
 """The transport: one WinRM shell and one process per visit, through pywinrm's Protocol and under our own deadline.
 
-Retried is only what is safe: connecting and opening a shell (nothing was begun), sending when the host says that it
-is busy, receiving. A command is never sent twice, a refused login never tried again.
+Tried again is only what is safe: connecting and opening a shell (nothing was begun), sending when the host says that
+it is busy or could not read the message, receiving. A command is never sent twice, a refused login never tried again.
 """
 
 import contextlib
-import ssl
-import threading
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
-import requests
 import structlog
-from requests.adapters import HTTPAdapter
-from winrm.exceptions import WinRMOperationTimeoutError, WSManFaultError
+from winrm.exceptions import WinRMOperationTimeoutError
 from winrm.protocol import Protocol
-from winrm.transport import Transport as WireTransport
 
 from bot.clock import Clock
 from bot.secrets import Secret
 from bot.windows import faults
 from bot.windows.errors import RemoteError, RemoteErrorKind
+from bot.windows.wire import Limits, TlsContexts, TlsFiles, Wire
 
 log = structlog.get_logger("octocert.winrm")
 
-OPERATION_SECONDS = 20
-"""How long the host may hold one Receive open before it says that there is nothing yet."""
-READ_SECONDS = 30
-"""How long we wait for any answer: longer than OPERATION_SECONDS, or every quiet spell would be an error."""
-PAUSES = (0.5, 2.0, 5.0)
-"""Seconds between tries of what may be tried again."""
-SEND_BYTES = 200_000
-"""Raw bytes of one Send: as base64 in XML they stay far below MaxEnvelopeSizekb (500 by default)."""
+TRANSPORTS = ("ntlm", "kerberos", "certificate", "basic")
+SEALING = ("ntlm", "kerberos")
+"""Logins that can seal messages, so that http may be used."""
+CONNECT_SECONDS = 10.0
+"""How long a connection may take to come about."""
+OPERATION_SECONDS = 20.0
+"""How long the host may hold one request open before it says that there is nothing yet."""
+READ_MARGIN = 10.0
+"""How much longer than that we wait for any answer, or every quiet spell would be an error (Ansible's number)."""
+CONNECT_PAUSES = (0.5, 1.5)
+"""Seconds between tries to connect; each is lengthened by chance, so that many hosts are not asked at once."""
+BUSY_PAUSES = (0.5, 2.0, 5.0)
+"""Seconds between tries when the host is busy or our account has too much open there."""
+RETURN_PAUSES = (0.5, 2.0, 5.0, 10.0)
+"""Seconds between tries to get back to a script after a lost connection."""
+JITTER = 0.25
+SEND_BYTES = 100_000
+"""Raw bytes of one Send: as base64 in XML they stay below MaxEnvelopeSizekb of the oldest hosts (150)."""
+HELLO_SECONDS = 60.0
+"""After a Send of which nobody knows whether it arrived, the script must say something within so many seconds."""
+GRACE_SECONDS = 180.0
+"""How long we listen on after the deadline to a script that must not be ended: its service is stopped."""
 IDLE_MARGIN = 300
-"""A shell outlives its visit's deadline by so many seconds: the script's own limits end before the host kills it."""
+"""A shell outlives deadline and grace by so many seconds: the script's own limits end before the host kills it."""
+DELETE_SECONDS = 10.0
+QUIET_SECONDS = 0.2
+"""Pause after an answer without anything in it, which Windows does not give."""
 CODE_PAGE = 65_001
 """UTF-8; what passes is ASCII anyway."""
 
@@ -70,13 +84,31 @@ class Endpoint:
         return self.url.casefold().startswith("https:")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExitStatus:
+    """How a program ended."""
+
+    code: int
+    was_cut: bool
+    """Whether a connection was lost while its output was received, so that some of it may be missing."""
+    complaint: str
+    """The beginning of its standard error, without anything that may be a key."""
+
+
 class Transport:
     """Runs programs on hosts. One instance serves all threads; each visit has a connection of its own."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        read_margin: float = READ_MARGIN,
+        grace: float = GRACE_SECONDS,
+        hello: float = HELLO_SECONDS,
+    ) -> None:
         self._clock = clock
-        self._contexts: dict[tuple[Path | None, Path | None, Path | None], ssl.SSLContext] = {}
-        self._lock = threading.Lock()
+        self._patience = _Patience(read_margin, grace, hello)
+        self._contexts = TlsContexts()
 
     def run(
         self,
@@ -87,206 +119,311 @@ class Transport:
         *,
         deadline: float,
         on_output: Callable[[bytes], None],
-        may_leave: Callable[[], bool],
-    ) -> int:
-        """Run a program with this standard input and return its exit code.
+        may_end: Callable[[], bool],
+    ) -> ExitStatus:
+        """Run a program that does nothing before it has read all of its standard input; return how it ended.
 
         `on_output` gets standard output as it comes. After `deadline` seconds the shell is deleted, which ends the
-        program; but never while `may_leave` says False (a service is stopped): then the program is left to its own
-        limits and its shell to the idle timeout. RemoteError for everything that goes wrong.
+        program at once; but never while `may_end` says False (a service is stopped), nor when output was lost that may
+        have said so: then it is listened to for some time more and left to its own limits, and its shell to the idle
+        timeout. RemoteError for everything that goes wrong.
         """
-        conversation = _Conversation(self, endpoint, self._clock, deadline)
-        with conversation:
+        channel = self._channel(endpoint, deadline)
+        with _Conversation(channel, endpoint, self._clock, self._patience, deadline, may_end) as conversation:
             conversation.open()
             conversation.begin(command, arguments)
-            try:
-                conversation.send(stdin)
-                return conversation.receive(on_output)
-            finally:
-                if may_leave():
-                    conversation.delete()
+            conversation.send(stdin)
+            return conversation.receive(on_output)
 
-    def context(self, endpoint: Endpoint) -> ssl.SSLContext:
-        """Return the TLS context of an endpoint, one for all hosts of a CA: loading one costs more than a visit."""
-        key = (endpoint.ca_file, endpoint.certificate, endpoint.key)
-        with self._lock:
-            if key not in self._contexts:
-                made = ssl.create_default_context(cafile=str(endpoint.ca_file) if endpoint.ca_file else None)
-                # certificate logins under TLS 1.3 are asked for after the handshake (pywinrm issue 376)
-                made.post_handshake_auth = True
-                if endpoint.certificate and endpoint.key:
-                    made.load_cert_chain(endpoint.certificate, endpoint.key)
-                self._contexts[key] = made
-            return self._contexts[key]
-
-
-class _SharedContext(HTTPAdapter):
-    """An HTTP adapter that uses a TLS context that exists already."""
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self._context = context
-        super().__init__(max_retries=0)
-
-    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-        super().init_poolmanager(*arguments, ssl_context=self._context, **options)
-
-    def build_connection_pool_key_attributes(  # type: ignore[override]  # the stubs name private types
-        self, request: requests.PreparedRequest, verify: Any, cert: Any = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        parts = urlsplit(request.url or "")
-        host = {"scheme": parts.scheme, "host": parts.hostname, "port": parts.port}
-        return host, {"ssl_context": self._context} if parts.scheme == "https" else {}
-
-    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
-        """Leave the connection to the context: it demands and checks the certificate."""
-
-
-class _Wire(WireTransport):
-    """pywinrm's transport without proxies of the environment and with the shared TLS context."""
-
-    context: ssl.SSLContext | None = None
-
-    def build_session(self) -> requests.Session:
-        if self.session:
-            return self.session
-        session = super().build_session()
-        session.trust_env = False
-        if self.context is not None:
-            session.mount("https://", _SharedContext(self.context))
-        return session
-
-
-class _Conversation:
-    """One shell on one host, with what it takes to go on after a lost connection."""
-
-    def __init__(self, owner: Transport, endpoint: Endpoint, clock: Clock, deadline: float) -> None:
-        self._endpoint = endpoint
-        self._clock = clock
-        self._end = clock.monotonic() + deadline
-        self._deadline = deadline
-        self._shell = self._command = ""
-        if endpoint.transport == "basic" and not endpoint.is_tls:
-            raise RemoteError(
-                RemoteErrorKind.AUTHENTICATION,
-                endpoint.host,
-                f"Basic over http would send the password in clear to {endpoint.host}. Use https or ntlm.",
-            )
+    def _channel(self, endpoint: Endpoint, deadline: float) -> "_Channel":
+        """Return pywinrm's Protocol on a wire of ours; nothing is sent yet."""
+        _check(endpoint)
+        limits = Limits(min(CONNECT_SECONDS, max(1.0, deadline)), OPERATION_SECONDS + self._patience.read_margin)
         password = endpoint.password().reveal() if endpoint.password else None
         options: dict[str, Any] = {
             "endpoint": endpoint.url,
             "username": endpoint.username or None,
             "password": password,
-            "ca_trust_path": str(endpoint.ca_file) if endpoint.ca_file else "legacy_requests",
+            "service": "HTTP",
+            "ca_trust_path": None,
             "cert_pem": str(endpoint.certificate) if endpoint.certificate else None,
             "cert_key_pem": str(endpoint.key) if endpoint.key else None,
-            "server_cert_validation": "validate",
+            "message_encryption": "auto" if endpoint.is_tls else "always",
             "proxy": None,
         }
         try:
-            self._protocol = Protocol(
-                transport=endpoint.transport,  # type: ignore[arg-type]
-                operation_timeout_sec=OPERATION_SECONDS,
-                read_timeout_sec=READ_SECONDS,
-                message_encryption="auto" if endpoint.is_tls else "always",
-                **options,
+            files = TlsFiles(endpoint.ca_file, endpoint.certificate, endpoint.key)
+            context = self._contexts.get(files) if endpoint.is_tls else None
+        except OSError as error:
+            name = error.filename or endpoint.ca_file or endpoint.certificate
+            problem = (
+                f"The TLS files for {endpoint.host} cannot be used ({name}): {error.strerror or type(error).__name__}."
             )
-            wire = _Wire(
-                auth_method=endpoint.transport,  # type: ignore[arg-type]
-                read_timeout_sec=READ_SECONDS,
-                message_encryption="auto" if endpoint.is_tls else "always",
-                service="HTTP",
-                **options,
-            )
-            wire.context = owner.context(endpoint) if endpoint.is_tls else None
-        except Exception as error:  # noqa: BLE001 -- pywinrm throws a dozen kinds, all become ours
-            raise faults.explained(error, endpoint, begun=False) from None
-        self._protocol.transport = wire
+            raise RemoteError(
+                RemoteErrorKind.TLS, endpoint.host, f"{problem} Look at ca_file, certificate and key."
+            ) from None
+        try:
+            protocol = Protocol(transport=endpoint.transport, **options)  # type: ignore[arg-type]
+            wire = Wire(limits, context, auth_method=endpoint.transport, read_timeout_sec=0, **options)
+        except Exception as error:  # noqa: BLE001  # pywinrm throws a dozen kinds, all become ours
+            failure = faults.explained(error, endpoint, begun=False)
+        else:
+            protocol.transport = wire
+            return _Channel(protocol, wire, limits, self._patience.read_margin)
+        raise failure
+
+
+@dataclass(frozen=True, slots=True)
+class _Patience:
+    """READ_MARGIN, GRACE_SECONDS and HELLO_SECONDS, or what a test has instead."""
+
+    read_margin: float
+    grace: float
+    hello: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Channel:
+    """What a conversation speaks through."""
+
+    protocol: Protocol
+    wire: Wire
+    limits: Limits
+    read_margin: float
+
+    def allow(self, seconds: float) -> None:
+        """Give the next request so many seconds on the host, and some more on the way."""
+        self.protocol.operation_timeout_sec = max(1, int(seconds))
+        self.limits.read = self.protocol.operation_timeout_sec + self.read_margin
+
+
+class _Conversation:
+    """One shell on one host, with what it takes to go on after a lost connection."""
+
+    def __init__(
+        self,
+        channel: _Channel,
+        endpoint: Endpoint,
+        clock: Clock,
+        patience: _Patience,
+        deadline: float,
+        may_end: Callable[[], bool],
+    ) -> None:
+        self._channel = channel
+        self._protocol = channel.protocol
+        self._endpoint = endpoint
+        self._clock = clock
+        self._patience = patience
+        self._deadline = deadline
+        self._may_end = may_end
+        self._end = clock.monotonic() + deadline
+        self._shell = self._command = ""
+        self._is_begun = False
+        """Whether the program may have all of its input, so that it may have done something."""
+        self._hello_until: float | None = None
+        """Set while nobody knows whether the last Send arrived."""
+        self._was_cut = False
+        self._is_done = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *details: object) -> None:
-        self._protocol.transport.close_session()
+        self._delete()
+        self._channel.wire.forget()
 
     def open(self) -> None:
         """Open the shell; nothing is begun yet, so a lost connection or a busy host is tried again."""
-        idle = f"PT{int(self._deadline) + IDLE_MARGIN}S"
-        self._shell = self._again(
-            lambda: self._protocol.open_shell(codepage=CODE_PAGE, idle_timeout=idle), retried=faults.is_passing
-        )
+        idle = f"PT{int(self._deadline + self._patience.grace) + IDLE_MARGIN}S"
+        self._shell = self._again(lambda: self._protocol.open_shell(codepage=CODE_PAGE, idle_timeout=idle))
 
     def begin(self, command: str, arguments: Sequence[str]) -> None:
         """Start the program: once, because a repeated Command runs twice."""
-        try:
-            self._command = self._protocol.run_command(
+        self._command = self._once(
+            lambda: self._protocol.run_command(
                 self._shell, command, arguments, console_mode_stdin=False, skip_cmd_shell=True
             )
-        except Exception as error:  # noqa: BLE001 -- see above
-            raise faults.explained(error, self._endpoint, begun=not faults.is_refusal(error)) from None
+        )
 
     def send(self, data: bytes) -> None:
-        """Write standard input; only "busy" is tried again, with the same bytes."""
-        for start in range(0, len(data), SEND_BYTES):
-            chunk, last = data[start : start + SEND_BYTES], start + SEND_BYTES >= len(data)
-            self._again(lambda c=chunk, e=last: self._send(c, e), retried=faults.is_busy, begun=True)  # type: ignore[misc]
+        """Write standard input. Only "busy" and "unreadable" are tried again, with the same bytes.
 
-    def _send(self, chunk: bytes, last: bool) -> None:
-        # that the host took its time for it is no error: the bytes have arrived
-        with contextlib.suppress(WinRMOperationTimeoutError):
-            self._protocol.send_command_input(self._shell, self._command, chunk, end=last)
-
-    def receive(self, on_output: Callable[[bytes], None]) -> int:
-        """Hand on output until the program ends; return its exit code.
-
-        A lost connection is made anew, with the same shell. What was lost on the way is found out by the reader of
-        the lines: without its last line no visit counts.
+        Of a Send whose answer was lost nobody knows whether it arrived. Was it the last one, then the script may be at
+        work: we go on and listen to it.
         """
-        losses = 0
+        for start in range(0, len(data), SEND_BYTES):
+            chunk, is_last = data[start : start + SEND_BYTES], start + SEND_BYTES >= len(data)
+            self._is_begun = is_last
+            self._send(chunk, is_last=is_last)
+
+    def receive(self, on_output: Callable[[bytes], None]) -> ExitStatus:
+        """Hand on output until the program ends.
+
+        A lost connection is made anew, with the same shell. What was lost on the way is found out by the reader of the
+        lines: without its last line no visit counts.
+        """
+        losses, complaint = 0, b""
         while True:
-            if self._clock.monotonic() >= self._end:
-                raise RemoteError(
-                    RemoteErrorKind.UNKNOWN_OUTCOME,
-                    self._endpoint.host,
-                    f"The script on {self._endpoint.host} did not end within {self._deadline:.0f} s.",
-                )
+            self._check_time()
             try:
-                out, _, code, done = self._protocol.get_command_output_raw(self._shell, self._command)
+                out, err, code, self._is_done = self._protocol.get_command_output_raw(self._shell, self._command)
             except WinRMOperationTimeoutError:
+                losses = 0
                 continue
-            except Exception as error:  # noqa: BLE001 -- see above
+            except Exception as error:  # noqa: BLE001  # see above
+                failure = self._after_loss(error, losses)
                 losses += 1
-                if losses > len(PAUSES) or not faults.is_lost_connection(error):
-                    raise faults.explained(error, self._endpoint, begun=True) from None
-                log.info("connection lost in mid-visit, going on", host=self._endpoint.host)
-                self._clock.sleep(PAUSES[losses - 1])
-                self._reset()
+            else:
+                failure, losses = None, 0
+            if failure:
+                raise failure
+            if losses:
                 continue
+            if out or err or self._is_done:
+                self._hello_until = None
+            else:
+                self._clock.sleep(QUIET_SECONDS)
+            complaint = (complaint + err)[:4096]
             if out:
                 on_output(out)
-            if done:
-                return code
+            if self._is_done:
+                text = faults.scrubbed(complaint.decode("utf-8", "replace"))
+                return ExitStatus(code=code, was_cut=self._was_cut, complaint=text)
 
-    def delete(self) -> None:
-        """Delete the shell, best effort: a forgotten one ends by its idle timeout."""
-        if self._shell:
+    def _after_loss(self, error: Exception, losses: int) -> Exception | None:
+        """Get ready to receive again, with the same shell; return the error to raise where that makes no sense."""
+        is_lost = faults.is_lost_connection(error, sealed=self._channel.wire.is_sealed)
+        if losses >= len(RETURN_PAUSES) or not (is_lost or faults.is_busy(error)):
+            return faults.explained(error, self._endpoint, begun=True)
+        log.info("connection lost in mid-visit, going on", host=self._endpoint.host, error=type(error).__name__)
+        if is_lost:
+            # The answer that was on its way is gone, and the output in it.
+            self._was_cut = self._was_cut or not faults.is_unreadable(error)
+            self._channel.wire.forget()
+        self._pause(RETURN_PAUSES[losses])
+        return None
+
+    def _check_time(self) -> None:
+        """Give the next Receive its time; RemoteError when none is left."""
+        now, host = self._clock.monotonic(), self._endpoint.host
+        if self._hello_until is not None and now >= self._hello_until:
+            raise RemoteError(
+                RemoteErrorKind.UNKNOWN_OUTCOME,
+                host,
+                f"The connection to {host} was lost while the script was handed over, and nothing was heard of it "
+                "since. Most likely it never began; its journal on the host tells.",
+            )
+        left = self._end - now
+        if left <= 0 and not self._may_end():
+            left += self._patience.grace
+        if left <= 0:
+            raise RemoteError(
+                RemoteErrorKind.UNKNOWN_OUTCOME,
+                host,
+                f"The script on {host} did not end within {self._deadline:g} s. What it did stands in its "
+                "journal there, which the next visit reads.",
+            )
+        self._channel.allow(min(OPERATION_SECONDS, left))
+
+    def _send(self, chunk: bytes, *, is_last: bool) -> None:
+        failure: Exception | None = None
+        for pause in (*BUSY_PAUSES, None):
+            self._channel.allow(min(OPERATION_SECONDS, self._left))
             try:
-                self._protocol.close_shell(self._shell, close_session=False)
-            except Exception as error:  # noqa: BLE001 -- the work is done or explained already
-                log.debug("shell not deleted", host=self._endpoint.host, error=type(error).__name__)
+                # That the host took its time for it is no error: the bytes are there (Ansible does the same).
+                with contextlib.suppress(WinRMOperationTimeoutError):
+                    self._protocol.send_command_input(self._shell, self._command, chunk, end=is_last)
+            except Exception as error:  # noqa: BLE001  # see above
+                sealed = self._channel.wire.is_sealed
+                is_unreadable = sealed and faults.is_unreadable(error)
+                if is_last and faults.is_lost_connection(error, sealed=False):
+                    self._hello_until = self._clock.monotonic() + self._patience.hello
+                    self._channel.wire.forget()
+                    return
+                is_repeatable = is_unreadable or faults.is_busy(error)
+                # An answer of the host says that it did not take the bytes, so nothing was begun.
+                is_begun = self._is_begun and not is_repeatable
+                failure = faults.explained(error, self._endpoint, begun=is_begun)
+                if pause is None or not is_repeatable:
+                    break
+                if is_unreadable:
+                    self._channel.wire.forget()
+            else:
+                return
+            self._pause(pause)
+        assert failure is not None
+        self._is_begun = isinstance(failure, RemoteError) and failure.kind is RemoteErrorKind.UNKNOWN_OUTCOME
+        raise failure
 
-    def _reset(self) -> None:
-        """Forget the connection and its sealing; stock pywinrm would re-send bytes sealed for the dead one."""
-        self._protocol.transport.close_session()
-        self._protocol.transport.encryption = None
-
-    def _again(self, call: Callable[[], T], *, retried: Callable[[Exception], bool], begun: bool = False) -> T:
-        for pause in (*PAUSES, None):
+    def _again(self, call: Callable[[], T]) -> T:
+        """Call what may be repeated as long as nothing was begun."""
+        busy, lost = iter(BUSY_PAUSES), iter(CONNECT_PAUSES)
+        while True:
+            self._channel.allow(min(OPERATION_SECONDS, self._left))
             try:
                 return call()
-            except Exception as error:  # noqa: BLE001 -- see above
-                if pause is None or not retried(error) or self._clock.monotonic() + pause >= self._end:
-                    raise faults.explained(error, self._endpoint, begun=begun) from None
-                self._clock.sleep(pause)
-                if not isinstance(error, WSManFaultError):
-                    self._reset()
-        raise AssertionError("the last try raises")
+            except Exception as error:  # noqa: BLE001  # see above
+                pause: float | None = None
+                if faults.is_lost_connection(error, sealed=self._channel.wire.is_sealed):
+                    self._channel.wire.forget()
+                    pause = next(lost, None)
+                elif faults.is_busy(error) or faults.is_quota(error):
+                    pause = next(busy, None)
+                failure = faults.explained(error, self._endpoint, begun=False)
+            if pause is None or pause >= self._left:
+                raise failure
+            self._pause(pause)
+
+    def _once(self, call: Callable[[], T]) -> T:
+        self._channel.allow(min(OPERATION_SECONDS, self._left))
+        try:
+            return call()
+        except Exception as error:  # noqa: BLE001  # see above
+            failure = faults.explained(error, self._endpoint, begun=False)
+        raise failure
+
+    def _delete(self) -> None:
+        """Delete the shell, best effort; a forgotten one ends by its idle timeout."""
+        if not self._shell:
+            return
+        if self._is_begun and not self._is_done and (self._was_cut or not self._may_end()):
+            log.warning("script left to its own limits", host=self._endpoint.host)
+            return
+        self._channel.allow(DELETE_SECONDS)
+        for _ in range(2):
+            try:
+                self._protocol.close_shell(self._shell, close_session=False)
+            except Exception as error:  # noqa: BLE001  # the work is done or explained already
+                log.info("shell not deleted", host=self._endpoint.host, error=type(error).__name__)
+                if not faults.is_lost_connection(error, sealed=self._channel.wire.is_sealed):
+                    return
+                self._channel.wire.forget()
+            else:
+                return
+
+    @property
+    def _left(self) -> float:
+        return self._end - self._clock.monotonic()
+
+    def _pause(self, seconds: float) -> None:
+        self._clock.sleep(seconds * (1 + random.random() * JITTER))  # noqa: S311  # nothing is to be kept secret
+
+
+def _check(endpoint: Endpoint) -> None:
+    """Refuse what cannot work or would be read by others on the way; RemoteError."""
+    host, transport = endpoint.host, endpoint.transport
+
+    def refused(text: str) -> RemoteError:
+        return RemoteError(RemoteErrorKind.AUTHENTICATION, host, text)
+
+    if transport not in TRANSPORTS:
+        raise refused(f"{host} cannot be reached by “{transport}”. Use one of: {', '.join(TRANSPORTS)}.")
+    if not endpoint.is_tls and not endpoint.url.casefold().startswith("http:"):
+        raise refused(f"The address {endpoint.url} of {host} is none of WinRM. It looks like https://host:5986/wsman.")
+    if not endpoint.is_tls and transport not in SEALING:
+        clear = "would send the password in clear" if transport == "basic" else "does not work"
+        raise refused(f"{transport.capitalize()} over http {clear} to {host}. Use https, or ntlm or kerberos.")
+    if transport in {"ntlm", "basic"} and not (endpoint.username and endpoint.password):
+        raise refused(f"{transport} on {host} needs a user name and a reference to a password. Set both under [winrm].")
+    if transport == "certificate" and not (endpoint.certificate and endpoint.key):
+        raise refused(f"certificate on {host} needs certificate and key. Set both under [winrm] or [credentials.NAME].")

@@ -104,7 +104,7 @@ class Play:
     def plain(self, value: Any, key: str = "") -> Any:
         """Return a value with names in the place of what is another in every world."""
         if isinstance(value, dict):
-            # what a function of PowerShell that returned nothing becomes in JSON is {}; where an error arose is no matter
+            # {} is what PowerShell writes for a function that returned nothing; `at` names a line of the script
             return {k: self.plain(v, k) for k, v in value.items() if k != "at" or "message" not in value} or None
         if isinstance(value, list | tuple):
             return [self.plain(v) for v in value]
@@ -181,9 +181,8 @@ def several_instances(play: Play) -> None:
 
 
 def nothing_installed(play: Play) -> None:
-    """Inspect a host without program and instances, whose service does not listen."""
+    """Inspect a host without program and instances."""
     play.host.tentacle_exe.unlink()
-    play.inspect()
     shutil.rmtree(play.host.program_data / "Octopus")
     play.inspect()
 
@@ -223,14 +222,14 @@ def restored_after_a_change(play: Play) -> None:
 
 
 def failing(play: Play) -> None:
-    """The import fails, before a stop and after one."""
+    """Fail to import, before a stop and after one."""
     play.faults.import_fails = "Access is denied."
     play.apply(*IMPORT)
     play.apply("backup", "stop", "make", "start", run="r-2")
 
 
 def lying(play: Play) -> None:
-    """The import says that all is well, and the service never listens."""
+    """Be told that all is well by an import after which the service never listens."""
     play.faults.import_lies = True
     play.apply(*IMPORT)
 
@@ -241,7 +240,7 @@ def stale(play: Play) -> None:
 
 
 def bad_pfx(play: Play) -> None:
-    """The PFX is none, or another one."""
+    """Import what is no PFX, or another one."""
     play.apply("backup", "import", pfx=base64.b64encode(b"garbage").decode())
     play.apply("import", pfx=base64.b64encode(NEW.pfx("secret")).decode())
     play.apply("import", new=SERVER.thumbprint)
@@ -254,13 +253,13 @@ def unprotectable(play: Play) -> None:
 
 
 def stuck(play: Play) -> None:
-    """The service never stops."""
+    """Stop a service that never stops."""
     play.faults.stuck_stop = True
-    play.apply(*ALL, limits={"program": 5, "stop": 1, "start": 1, "visit": 5, "loopback": 1})
+    play.apply(*ALL, limits={"program": 5, "stop": 0.5, "start": 0.5, "visit": 5, "loopback": 1})
 
 
 def watched(play: Play) -> None:
-    """A watchdog starts the service right after the stop, with its old certificate."""
+    """Have a watchdog start the service right after the stop, with its old certificate."""
     play.faults.watchdog_restarts = True
     play.apply("backup", "stop", "make", "start", "served")
 

@@ -1,121 +1,180 @@
-"""Logging in to a sandbox host: real NTLM by pyspnego, sealing on http, channel binding on https; Basic on https."""
+"""Logins at a sandbox host's WinRM: NTLM by pyspnego's acceptor (alone or within Negotiate), Basic and certificates.
+
+NTLM authenticates a TCP connection, so one `Login` belongs to one connection; over plain HTTP it also seals messages.
+"""
 
 import base64
+import binascii
 import hashlib
 import os
+import re
+import tempfile
+import threading
+from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
+from typing import NamedTuple
 
 import spnego
 from spnego.channel_bindings import GssChannelBindings
-from spnego.exceptions import SpnegoError
 
-BOUNDARY = b"--Encrypted Boundary"
-PROTOCOL = "application/HTTP-SPNEGO-session-encrypted"
+MUTUAL = "http://schemas.dmtf.org/wbem/wsman/1/wsman/secprofile/https/mutual"
+"""What stands in the Authorization header of a login by certificate (MS-WSMV)."""
 SOAP_TYPE = "application/soap+xml;charset=UTF-8"
+PROTOCOL = "application/HTTP-SPNEGO-session-encrypted"
 SEALED_TYPE = f'multipart/encrypted;protocol="{PROTOCOL}";boundary="Encrypted Boundary"'
-VARIABLE = "NTLM_USER_FILE"
+_BOUNDARY = b"--Encrypted Boundary"
+_OCTETS = b"Content-Type: application/octet-stream\r\n"
+_LENGTH = re.compile(rb"Length=(\d+)")
+_USER_FILE = "NTLM_USER_FILE"
+_BARE = spnego.NegotiateOptions.use_ntlm
+_WRAPPED = spnego.NegotiateOptions.use_negotiate
+_environment = threading.Lock()
+"""pyspnego's acceptor finds its accounts in a file that a variable of the process names: one login step at a time."""
 
 
-def publish(folder: Path, user: str, password: str) -> None:
-    """Name the account to pyspnego's acceptor, which reads a file that an environment variable names.
+class State(Enum):
+    """How far a login is."""
 
-    Its lines are split at colons, so neither name nor password may hold one.
-    """
-    domain, _, name = user.partition("\\")
-    path = folder / "ntlm-users"
-    path.touch(mode=0o600)
-    path.write_text(f"{domain}:{name}:{password}\n")
-    os.environ[VARIABLE] = str(path)
+    REFUSED = "refused"
+    CONTINUED = "continued"
+    ACCEPTED = "accepted"
 
 
-def bindings(der: bytes) -> GssChannelBindings:
-    """Return the channel bindings of a TLS server certificate (RFC 5929, tls-server-end-point)."""
-    return GssChannelBindings(application_data=b"tls-server-end-point:" + hashlib.sha256(der).digest())
+class Step(NamedTuple):
+    """What an Authorization header led to."""
+
+    state: State
+    challenge: str = ""
+    """For the WWW-Authenticate header, where there is something to say."""
+
+
+class Unsealable(Exception):  # noqa: N818  # it says what the message is
+    """A message that was not sealed for this connection; answered with HTTP 400."""
+
+
+def bindings(certificate: bytes) -> GssChannelBindings:
+    """Return the channel bindings of a TLS server that shows this certificate (RFC 5929), signed with SHA-256."""
+    return GssChannelBindings(application_data=b"tls-server-end-point:" + hashlib.sha256(certificate).digest())
 
 
 class Login:
-    """The login of one TCP connection: NTLM authenticates the connection, not the request."""
+    r"""Who a connection belongs to. `accounts` maps `DOMAIN\user` to a password; it may change between logins.
 
-    def __init__(self, accounts: dict[str, str], channel: GssChannelBindings | None, *, refused: bool) -> None:
+    With `channel`, NTLM must be bound to it: CbtHardeningLevel Strict.
+    """
+
+    def __init__(self, accounts: Mapping[str, str], channel: GssChannelBindings | None) -> None:
         self._accounts = accounts
         self._channel = channel
-        self._refused = refused
         self._context: spnego.ContextProxy | None = None
-        self.is_complete = False
+        self.user = ""
+        """The account, once it is known."""
 
-    @property
-    def seals(self) -> bool:
-        """Whether messages can be sealed under this login."""
-        return self._context is not None and self.is_complete
+    def step(self, header: str, *, basic: bool, certificate: str = "", refuse: bool = False) -> Step:
+        """Take an Authorization header.
 
-    def step(self, header: str) -> tuple[str, ...]:
-        """Take an Authorization header; return the challenges to answer with, none once the login is complete."""
+        `basic` says whether Basic is allowed; `certificate` is the common name of a verified client certificate;
+        `refuse` has all passwords be wrong.
+        """
         scheme, _, token = header.partition(" ")
-        try:
-            data = base64.b64decode(token, validate=True)
-        except ValueError:
-            return self.challenges
-        if scheme.casefold() == "basic" and self._channel is not None:
-            user, _, password = data.decode("utf-8", "replace").partition(":")
-            names = {k.rpartition("\\")[2].casefold(): v for k, v in self._accounts.items()}
-            self.is_complete = not self._refused and names.get(user.rpartition("\\")[2].casefold()) == password
-            return () if self.is_complete else self.challenges
-        if scheme.casefold() not in {"negotiate", "ntlm"}:
-            return self.challenges
-        if self._context is None or self.is_complete:
-            self.is_complete = False
-            self._context = spnego.server(
-                protocol="ntlm" if scheme.casefold() == "ntlm" else "negotiate",
-                options=spnego.NegotiateOptions.use_ntlm,
-                channel_bindings=self._channel,
-            )
-        try:
-            reply = self._context.step(data)
-        except (SpnegoError, ValueError):  # a wrong password, other channel bindings, a broken token
-            self._context = None
-            return self.challenges
-        if self._context.complete:
-            if self._refused:
-                self._context = None
-                return self.challenges
-            self.is_complete = True
-            return ()
-        return (f"{scheme} {base64.b64encode(reply or b'').decode('ascii')}",)
-
-    @property
-    def challenges(self) -> tuple[str, ...]:
-        """The ways to log in that are offered to who has none yet."""
-        return ("Negotiate", 'Basic realm="WSMAN"') if self._channel is not None else ("Negotiate",)
+        if scheme.lower() in {"negotiate", "ntlm"}:
+            return self._negotiate(scheme, token, refuse=refuse)
+        user = ""
+        if header == MUTUAL:
+            user = self._account(certificate)
+        elif scheme.lower() == "basic" and basic:
+            user = self._by_password(token)
+        return self._finish("" if refuse else user)
 
     def unseal(self, body: bytes) -> bytes:
-        """Return the message inside a sealed body; ValueError if it was sealed under another login."""
-        if self._context is None:
-            raise ValueError("not logged in")
+        """Return the SOAP in a `multipart/encrypted` body; Unsealable if it is not for this connection."""
+        head, found, sealed = body.partition(_OCTETS)
+        length = _LENGTH.search(head)
+        if self._context is None or not found or not length or len(sealed) < 4:
+            raise Unsealable
+        end = 4 + int.from_bytes(sealed[:4], "little")
         try:
-            part = body.split(BOUNDARY + b"\r\n", 2)[2]
-            payload = part.split(b"\tContent-Type: application/octet-stream\r\n", 1)[1]
-            payload = payload.removesuffix(BOUNDARY + b"--\r\n")
-            size = int.from_bytes(payload[:4], "little")
-            return self._context.unwrap_winrm(payload[4 : 4 + size], payload[4 + size :])
-        except (IndexError, SpnegoError) as error:
-            raise ValueError(type(error).__name__) from None
+            return self._context.unwrap_winrm(sealed[4:end], sealed[end : end + int(length[1])])
+        except Exception:  # noqa: BLE001  # several kinds; all mean that it was sealed for another connection
+            raise Unsealable from None
 
-    def seal(self, message: bytes) -> bytes:
-        """Return a sealed body around a message."""
+    def seal(self, soap: bytes) -> bytes:
+        """Return the `multipart/encrypted` body around an answer."""
         assert self._context is not None
-        sealed = self._context.wrap_winrm(message)
-        head = f"\tContent-Type: {PROTOCOL}\r\n\tOriginalContent: type={SOAP_TYPE};Length={len(message)}\r\n".encode()
-        return b"".join(
-            (
-                BOUNDARY,
-                b"\r\n",
-                head,
-                BOUNDARY,
-                b"\r\n\tContent-Type: application/octet-stream\r\n",
-                len(sealed.header).to_bytes(4, "little"),
-                sealed.header,
-                sealed.data,
-                BOUNDARY,
-                b"--\r\n",
-            )
-        )
+        sealed = self._context.wrap_winrm(soap)
+        return (
+            _BOUNDARY + b"\r\n\tContent-Type: " + PROTOCOL.encode() + b"\r\n"
+            b"\tOriginalContent: type=" + SOAP_TYPE.encode() + b";Length=" + str(len(soap)).encode() + b"\r\n"
+            + _BOUNDARY + b"\r\n\t" + _OCTETS
+            + len(sealed.header).to_bytes(4, "little") + sealed.header + sealed.data + _BOUNDARY + b"--\r\n"
+        )  # fmt: skip
+
+    def _negotiate(self, scheme: str, token: str, *, refuse: bool) -> Step:
+        try:
+            data = base64.b64decode(token, validate=True)
+        except binascii.Error:
+            return self._finish("")
+        with _environment, tempfile.TemporaryDirectory(prefix="octocert-ntlm-") as folder:
+            before = os.environ.get(_USER_FILE)
+            os.environ[_USER_FILE] = str(_user_file(Path(folder), self._accounts))
+            try:
+                if self._context is None or self._context.complete:
+                    # Windows takes bare NTLM messages under "Negotiate" as well.
+                    is_bare = data.startswith(b"NTLMSSP\0")
+                    self._context = spnego.server(
+                        protocol="ntlm" if is_bare else "negotiate",
+                        options=_BARE if is_bare else _WRAPPED,
+                        channel_bindings=self._channel,
+                    )
+                reply = self._context.step(data) or b""
+            except Exception:  # noqa: BLE001  # several kinds; to the client all look like a wrong password
+                return self._finish("")
+            finally:
+                if before is None:
+                    del os.environ[_USER_FILE]
+                else:
+                    os.environ[_USER_FILE] = before
+        challenge = f"{scheme} {base64.b64encode(reply).decode()}" if reply else ""
+        if not self._context.complete:
+            return Step(State.CONTINUED, challenge)
+        if refuse:
+            return self._finish("")
+        self.user = self._context.client_principal or "?"
+        return Step(State.ACCEPTED, challenge)
+
+    def _finish(self, user: str) -> Step:
+        """Log an account in, or refuse where there is none."""
+        self.user = user
+        self._context = None
+        return Step(State.ACCEPTED if user else State.REFUSED)
+
+    def _by_password(self, token: str) -> str:
+        try:
+            name, _, password = base64.b64decode(token, validate=True).decode("utf-8", "replace").partition(":")
+        except binascii.Error:
+            return ""
+        account = self._account(name)
+        return account if account and self._accounts[account] == password else ""
+
+    def _account(self, name: str) -> str:
+        """Return the account that a name stands for, with or without its domain."""
+        wanted = name.casefold()
+        for account in self._accounts:
+            if wanted and wanted in {account.casefold(), account.rpartition("\\")[2].casefold()}:
+                return account
+        return ""
+
+
+def _user_file(folder: Path, accounts: Mapping[str, str]) -> Path:
+    """Write pyspnego's file of accounts, `DOMAIN:USER:PASSWORD`: each with its domain and without."""
+    lines = []
+    for account, password in accounts.items():
+        domain, _, user = account.rpartition("\\")
+        if ":" in account + password:
+            raise ValueError("no colon in names and passwords of accounts, please: pyspnego's file is split there")
+        lines += [f"{domain}:{user}:{password}\n", f":{user}:{password}\n"]
+    path = folder / "users"
+    path.touch(mode=0o600)
+    path.write_text("".join(lines), encoding="utf-8")
+    return path

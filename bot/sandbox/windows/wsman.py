@@ -1,258 +1,168 @@
-"""WinRM of the sandbox's hosts: WS-Management over http, sealed by NTLM, and over https with NTLM or Basic.
+"""WinRM of the sandbox's hosts: WS-Management over HTTP on port 5985 (sealed) and over HTTPS on port 5986.
 
-One event loop serves all hosts; what may block (scripts, waiting for output) runs on threads. Held to pypsrp, a client
-that nobody here wrote.
+One listener per host and port, all on the world's network thread. HTTP is h11's, logins and sealing are pyspnego's,
+what programs do is `powershell.start`'s. It refuses what a hardened host refuses: unsealed messages over HTTP, NTLM
+without channel bindings over HTTPS, Basic over HTTP.
 """
 
 import asyncio
-import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import TypeVar
 
-import h11
+from spnego.channel_bindings import GssChannelBindings
 
-from bot.sandbox.windows import ntlm, soap
+from bot.sandbox.windows import ntlm, powershell
 from bot.sandbox.windows.host import Host
-from bot.sandbox.windows.shells import Shells
+from bot.sandbox.windows.shells import Shells, Start
+from bot.sandbox.windows.wsman_link import HTTP_PORT, HTTPS_PORT, Link
 from bot.sandbox.world import World
 
-T = TypeVar("T")
-
-HTTP_PORT, HTTPS_PORT = 5985, 5986
-MAX_ENVELOPE = 512_000
-"""MaxEnvelopeSizekb's default, in bytes."""
-WORKERS = 128
-"""Scripts and long polls at once."""
+_LOOK_SECONDS = 0.05
+"""How often hosts that were added, or became unreachable or reachable, are looked for."""
+_REAP_LOOKS = 20
+"""Every so many looks, shells that were idle for too long are closed."""
+_WORKERS = 512
+"""Receives that may wait at the same time, one thread each; threads are made as they are needed."""
 
 
 class WinRmServer:
-    """WinRM on every host of a world, hosts that are added later included after the next `serve`."""
+    """The WinRM service of every host of a world, also of those that are added later."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, start: Start = powershell.start) -> None:
         self._world = world
-        self._servers: dict[str, list[asyncio.Server]] = {}
-        self._connections: set[asyncio.Task[None]] = set()
-        self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="winrm")
-        self.shells: dict[str, Shells] = {}
-        """The open shells, by the host's name."""
+        self._start = start
+        self._doors: dict[str, Door] = {}
+        self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="winrm")
+        self._task: asyncio.Task[None] | None = None
+        self._looking = asyncio.Lock()
+        """One look at a time, or two would listen on the same host."""
+        self._is_closed = False
         self.requests: Counter[str] = Counter()
-        """How many HTTP requests each host has answered, by its name."""
+        """How many HTTP requests each host got, by its name."""
+        self.operations: dict[str, Counter[str]] = {}
+        """How often each host was asked for `Create`, `Command`, … and how often it `refused` a login, by its name."""
+        self.shells: dict[str, Shells] = {}
+        """The shells of each host, by its name."""
 
     def start(self) -> None:
-        """Listen on all hosts."""
-        user, password = self._world.account
-        ntlm.publish(self._world.root, user, password)
-        self.serve()
+        """Listen on every host; when it returns, all hosts that there are can be reached."""
+        self._world.loop.run(self._begin())
+        self._world.on_close(self.close)
 
     def serve(self) -> None:
-        """Listen on hosts that were added meanwhile, too."""
-        for host in list(self._world.hosts.values()):
-            if host.name not in self._servers:
-                self.shells[host.name] = Shells(host)
-                identity = self._world.ca.issue(host.name, addresses=[host.address])
-                cert, key = self._world.root / f"winrm-{host.name}.pem", self._world.root / f"winrm-{host.name}.key"
-                cert.write_bytes(identity.pem)
-                key.write_bytes(identity.key_pem)
-                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-                context.load_cert_chain(cert, key)
-                self._servers[host.name] = self._world.loop.run(self._listen(host, context, identity.der))
+        """Wait until hosts that were just added listen, and hosts that are unreachable by now do not."""
+        self._world.loop.run(self._look())
 
     def close(self) -> None:
-        """Stop listening, cut what is connected, end what runs."""
+        """End all connections and shells."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         self._world.loop.run(self._end())
-        self._workers.shutdown(wait=False, cancel_futures=True)
+        for shells in self.shells.values():
+            shells.close()
+        self._workers.shutdown(wait=True)
 
-    async def _listen(self, host: Host, context: ssl.SSLContext, der: bytes) -> list[asyncio.Server]:
-        async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await self._connected(_Connection(self, host, reader, writer, None))
+    def cut(self, host: str) -> None:
+        """Cut all WinRM connections of a host, without a goodbye."""
+        self._world.loop.run(self._cut(self._doors[host]))
 
-        async def tls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await self._connected(_Connection(self, host, reader, writer, der))
+    async def _begin(self) -> None:
+        await self._look()
+        self._task = asyncio.create_task(self._watch())
 
-        return [
-            await asyncio.start_server(plain, sock=_socket(host.address, HTTP_PORT)),
-            await asyncio.start_server(tls, sock=_socket(host.address, HTTPS_PORT), ssl=context),
-        ]
+    async def _watch(self) -> None:
+        looks = 0
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            await self._look()
+            looks += 1
+            if looks % _REAP_LOOKS == 0:
+                for shells in list(self.shells.values()):
+                    shells.reap()
 
-    async def _connected(self, connection: "_Connection") -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
-        try:
-            with suppress(asyncio.CancelledError):  # the world ends; asyncio would log it as an error
-                await connection.serve()
-        finally:
-            self._connections.discard(task)
+    async def _look(self) -> None:
+        async with self._looking:
+            for name, host in list(self._world.hosts.items()):
+                if name not in self._doors:
+                    shells = self.shells[name] = Shells(host, self._start)
+                    operations = self.operations[name] = Counter()
+                    self._doors[name] = Door(host, shells, self.requests, operations, self._workers)
+                if self._doors[name].is_open == host.faults.unreachable:
+                    await self._doors[name].settle()
+
+    async def _cut(self, door: "Door") -> None:
+        door.cut()
 
     async def _end(self) -> None:
-        for servers in self._servers.values():
-            for server in servers:
-                server.close()
-        for task in list(self._connections):
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
-
-    async def blocking(self, work: Callable[[], T]) -> T:
-        """Run something that may block on a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._workers, work)
+        if self._task:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        for door in self._doors.values():
+            await door.shut()
 
 
-class _Connection:
-    """One TCP connection, hence one login."""
+class Door:
+    """The WinRM service of one host. Lives on the network thread."""
 
     def __init__(
         self,
-        server: WinRmServer,
         host: Host,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        der: bytes | None,
+        shells: Shells,
+        requests: Counter[str],
+        operations: Counter[str],
+        workers: ThreadPoolExecutor,
     ) -> None:
-        self._server = server
-        self._host = host
-        self._reader = reader
-        self._writer = writer
-        self._is_tls = der is not None
-        channel = ntlm.bindings(der) if der else None
-        self._login = ntlm.Login(host.accounts, channel, refused=host.faults.wrong_password)
-        self._http = h11.Connection(h11.SERVER)
+        self.host = host
+        self.shells = shells
+        self.requests = requests
+        self.operations = operations
+        self.workers = workers
+        self.links: set[Link] = set()
+        self._servers: list[asyncio.Server] = []
+        self._tls: tuple[ssl.SSLContext, GssChannelBindings] | None = None
 
-    async def serve(self) -> None:
-        """Answer requests until either side goes away."""
-        try:
-            while not self._host.faults.unreachable:
-                request, body = await self._request()
-                if request is None:
-                    return
-                self._server.requests[self._host.name] += 1
-                if self._host.faults.unreachable or not await self._answer(request, body):
-                    self._writer.transport.abort()
-                    return
-                if self._http.our_state is not h11.DONE:
-                    return
-                self._http.start_next_cycle()
-            self._writer.transport.abort()
-        except (ConnectionError, h11.RemoteProtocolError, ssl.SSLError, TimeoutError):
+    @property
+    def is_open(self) -> bool:
+        """Whether it listens."""
+        return bool(self._servers)
+
+    async def settle(self) -> None:
+        """Listen, or not, as the host's faults say."""
+        if self.host.faults.unreachable:
+            await self.shut()
             return
-        finally:
-            self._writer.close()
-            with suppress(ConnectionError, ssl.SSLError, TimeoutError):
-                await self._writer.wait_closed()
+        loop = asyncio.get_running_loop()
+        for port, is_tls in ((HTTP_PORT, False), (HTTPS_PORT, True)):
+            server = await loop.create_server(partial(Link, self, is_tls=is_tls), self.host.address, port)
+            self._servers.append(server)
 
-    async def _request(self) -> tuple[h11.Request | None, bytes]:
-        request: h11.Request | None = None
-        body = bytearray()
-        while True:
-            event = self._http.next_event()
-            if event is h11.NEED_DATA:
-                data = await self._reader.read(65_536)
-                if not data and request is None and self._http.their_state is h11.IDLE:
-                    return None, b""
-                self._http.receive_data(data)
-            elif isinstance(event, h11.Request):
-                request = event
-            elif isinstance(event, h11.Data):
-                body += event.data
-            elif isinstance(event, h11.EndOfMessage):
-                return request, bytes(body)
-            else:
-                return None, b""
+    async def shut(self) -> None:
+        """Listen no more and cut what is open."""
+        servers, self._servers = self._servers, []
+        for server in servers:
+            server.close()
+        self.cut()
+        await asyncio.gather(*(link.task for link in self.links if link.task), return_exceptions=True)
 
-    async def _answer(self, request: h11.Request, body: bytes) -> bool:
-        """Answer one request; False when the connection is to be cut instead."""
-        headers = {k.decode().casefold(): v.decode("latin-1") for k, v in request.headers}
-        authorization = headers.get("authorization", "")
-        if authorization:
-            challenges = self._login.step(authorization)
-            if challenges:
-                await self._reply(401, b"", challenges=challenges)
-                return True
-        elif not self._login.is_complete:
-            await self._reply(401, b"", challenges=self._login.challenges)
-            return True
-        if not body:
-            await self._reply(200, b"")
-            return True
-        sealed = "encrypted" in headers.get("content-type", "")
-        if not sealed and not self._is_tls:
-            await self._reply(500, b"")  # AllowUnencrypted is false
-            return True
-        try:
-            message = self._login.unseal(body) if sealed else body
-        except ValueError:
-            await self._reply(400, b"")
-            return True
-        status, soap_answer, cut = await self._obey(message)
-        if cut:
-            return False
-        await self._reply(
-            status,
-            self._login.seal(soap_answer) if sealed else soap_answer,
-            kind=ntlm.SEALED_TYPE if sealed else ntlm.SOAP_TYPE,
-        )
-        return True
+    def cut(self) -> None:
+        """Cut all connections, without a goodbye."""
+        for link in list(self.links):
+            link.abort()
 
-    async def _obey(self, message: bytes) -> tuple[int, bytes, bool]:
-        asked: soap.Asked | None = None
-        try:
-            if len(message) > MAX_ENVELOPE:
-                raise soap.TOO_BIG
-            asked = soap.read(message)
-            body, cut = await self._server.blocking(partial(self._do, asked))
-            return 200, soap.answer(asked, body), cut
-        except soap.Fault as problem:
-            return 500, soap.fault(problem, asked), False
-        except soap.Malformed:
-            return 400, b"", False
-
-    def _do(self, asked: soap.Asked) -> tuple[str, bool]:
-        shells = self._server.shells[self._host.name]
-        match asked.action:
-            case "Create":
-                return shells.create(f"http://{self._host.address}:{HTTP_PORT}/wsman"), False
-            case "Command":
-                return shells.command(asked), False
-            case "Send":
-                return shells.send(asked), False
-            case "Receive":
-                received = shells.receive(asked)
-                if self._host.faults.cut_receive > 0:
-                    self._host.faults.cut_receive -= 1
-                    return received.body, True
-                return received.body, received.cut
-            case "Signal":
-                return shells.signal(asked), False
-            case "Delete":
-                return shells.delete(asked.shell), False
-        raise soap.Malformed
-
-    async def _reply(
-        self, status: int, body: bytes, *, kind: str = ntlm.SOAP_TYPE, challenges: tuple[str, ...] = ()
-    ) -> None:
-        headers = [("Server", "Microsoft-HTTPAPI/2.0"), ("Content-Length", str(len(body)))]
-        if body:
-            headers.append(("Content-Type", kind))
-        headers += [("WWW-Authenticate", c) for c in challenges]
-        data = self._http.send(h11.Response(status_code=status, headers=headers, reason=_REASONS.get(status, b"")))
-        if body:
-            data = (data or b"") + (self._http.send(h11.Data(data=body)) or b"")
-        data = (data or b"") + (self._http.send(h11.EndOfMessage()) or b"")
-        self._writer.write(data)
-        await self._writer.drain()
-
-
-_REASONS = {200: b"", 400: b"Bad Request", 401: b"Unauthorized", 500: b"Internal Server Error"}
-
-
-def _socket(address: str, port: int) -> socket.socket:
-    # named IPPROTO_TCP: only for such sockets asyncio switches Nagle's delay off
-    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    made.bind((address, port))
-    made.setblocking(False)  # noqa: FBT003  # the socket's own signature
-    return made
+    def tls(self) -> tuple[ssl.SSLContext, GssChannelBindings]:
+        """Return the TLS context and what logins over it are bound to; made when the first client comes."""
+        if self._tls is None:
+            authority = self.host.world.ca
+            certificate, key = authority.issue_files(f"winrm-{self.host.name}", addresses=[self.host.address])
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate, key)
+            # A client certificate is a login too. UNVERIFIED: Windows asks for it after the handshake, we within it.
+            context.load_verify_locations(authority.file)
+            context.verify_mode = ssl.CERT_OPTIONAL
+            self._tls = context, ntlm.bindings(ssl.PEM_cert_to_DER_cert(certificate.read_text()))
+        return self._tls
