@@ -58,6 +58,11 @@ def is_busy(error: Exception) -> bool:
     return isinstance(error, WinRMTransportError) and _status(error) == 503
 
 
+def is_refused_input(error: Exception) -> bool:
+    """Whether the host answered that the program takes no input: it has ended, most likely."""
+    return isinstance(error, WSManFaultError) and not is_busy(error) and error.wsman_fault_code != GONE_SHELL
+
+
 def is_quota(error: Exception) -> bool:
     """Whether our account has too much open there."""
     return isinstance(error, WSManFaultError) and bool({error.wsman_fault_code, error.wmierror_code} & SHELL_QUOTA)
@@ -134,8 +139,8 @@ def _login_refused(endpoint: "Endpoint") -> str:
     text += "Check the password reference; it is not tried again, so that the account does not lock. "
     if endpoint.transport == "basic":
         return text + "Basic must be allowed on the host's WinRM service, and takes local accounts only."
-    more = " or something between us and the host ends TLS, so that channel binding fails" if endpoint.is_tls else ""
-    return text + f"If the password is right: the account may be locked, NTLM may be restricted there by policy,{more}."
+    more = ", or something between us and the host ends TLS, so that channel binding fails" if endpoint.is_tls else ""
+    return text + f"If the password is right: the account may be locked, or NTLM restricted there by policy{more}."
 
 
 def _tls(error: Exception, endpoint: "Endpoint") -> str:

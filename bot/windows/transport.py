@@ -1,7 +1,8 @@
 """The transport: one WinRM shell and one process per visit, through pywinrm's Protocol and under our own deadline.
 
-Tried again is only what is safe: connecting and opening a shell (nothing was begun), sending when the host says that
-it is busy or could not read the message, receiving. A command is never sent twice, a refused login never tried again.
+Tried again is only what is safe: all that comes before the program has its input (until then it does nothing), sending
+when the host says that it is busy or could not read the message, receiving. A program is started at most once in a
+shell, a refused login is never tried again.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 import structlog
-from winrm.exceptions import WinRMOperationTimeoutError
+from winrm.exceptions import InvalidCredentialsError, WinRMOperationTimeoutError
 from winrm.protocol import Protocol
 
 from bot.clock import Clock
@@ -43,7 +44,7 @@ JITTER = 0.25
 SEND_BYTES = 100_000
 """Raw bytes of one Send: as base64 in XML they stay below MaxEnvelopeSizekb of the oldest hosts (150)."""
 HELLO_SECONDS = 60.0
-"""After a Send of which nobody knows whether it arrived, the script must say something within so many seconds."""
+"""After a Send that may not have arrived, or was refused, the script must say something within so many seconds."""
 GRACE_SECONDS = 180.0
 """How long we listen on after the deadline to a script that must not be ended: its service is stopped."""
 IDLE_MARGIN = 300
@@ -120,17 +121,19 @@ class Transport:
         deadline: float,
         on_output: Callable[[bytes], None],
         may_end: Callable[[], bool],
+        harmless: bool = False,
     ) -> ExitStatus:
         """Run a program that does nothing before it has read all of its standard input; return how it ended.
 
         `on_output` gets standard output as it comes. After `deadline` seconds the shell is deleted, which ends the
         program at once; but never while `may_end` says False (a service is stopped), nor when output was lost that may
         have said so: then it is listened to for some time more and left to its own limits, and its shell to the idle
-        timeout. RemoteError for everything that goes wrong.
+        timeout. A `harmless` program changes nothing, so it may be ended at any time. RemoteError for everything that
+        goes wrong.
         """
         channel = self._channel(endpoint, deadline)
-        with _Conversation(channel, endpoint, self._clock, self._patience, deadline, may_end) as conversation:
-            conversation.open()
+        talk = _Conversation(channel, endpoint, self._clock, self._patience, deadline, may_end, harmless=harmless)
+        with talk as conversation:
             conversation.begin(command, arguments)
             conversation.send(stdin)
             return conversation.receive(on_output)
@@ -208,6 +211,8 @@ class _Conversation:
         patience: _Patience,
         deadline: float,
         may_end: Callable[[], bool],
+        *,
+        harmless: bool,
     ) -> None:
         self._channel = channel
         self._protocol = channel.protocol
@@ -216,13 +221,17 @@ class _Conversation:
         self._patience = patience
         self._deadline = deadline
         self._may_end = may_end
+        self._is_harmless = harmless
         self._end = clock.monotonic() + deadline
         self._shell = self._command = ""
         self._is_begun = False
         """Whether the program may have all of its input, so that it may have done something."""
         self._hello_until: float | None = None
-        """Set while nobody knows whether the last Send arrived."""
+        """Set while nobody knows whether the program got its input."""
+        self._send_failure: Exception | None = None
+        """What to raise when it says nothing until then, where the host had refused the input."""
         self._was_cut = False
+        """Whether output may have been lost, so that nobody knows how far the program is."""
         self._is_done = False
 
     def __enter__(self) -> Self:
@@ -232,18 +241,24 @@ class _Conversation:
         self._delete()
         self._channel.wire.forget()
 
-    def open(self) -> None:
-        """Open the shell; nothing is begun yet, so a lost connection or a busy host is tried again."""
-        idle = f"PT{int(self._deadline + self._patience.grace) + IDLE_MARGIN}S"
-        self._shell = self._again(lambda: self._protocol.open_shell(codepage=CODE_PAGE, idle_timeout=idle))
-
     def begin(self, command: str, arguments: Sequence[str]) -> None:
-        """Start the program: once, because a repeated Command runs twice."""
-        self._command = self._once(
-            lambda: self._protocol.run_command(
+        """Open a shell and start the program in it, which then waits for its input.
+
+        A lost connection or a busy host is tried again, in another shell: a Command that is repeated in the same one
+        runs twice there.
+        """
+        idle = f"PT{int(self._deadline + self._patience.grace) + IDLE_MARGIN}S"
+
+        def start() -> str:
+            self._delete()  # the shell of the try before, and the program without input in it
+            self._shell = ""
+            self._channel.allow(min(OPERATION_SECONDS, self._left))
+            self._shell = self._protocol.open_shell(codepage=CODE_PAGE, idle_timeout=idle)
+            return self._protocol.run_command(
                 self._shell, command, arguments, console_mode_stdin=False, skip_cmd_shell=True
             )
-        )
+
+        self._command = self._again(start)
 
     def send(self, data: bytes) -> None:
         """Write standard input. Only "busy" and "unreadable" are tried again, with the same bytes.
@@ -294,7 +309,9 @@ class _Conversation:
         """Get ready to receive again, with the same shell; return the error to raise where that makes no sense."""
         is_lost = faults.is_lost_connection(error, sealed=self._channel.wire.is_sealed)
         if losses >= len(RETURN_PAUSES) or not (is_lost or faults.is_busy(error)):
-            return faults.explained(error, self._endpoint, begun=True)
+            # What it printed meanwhile, perhaps that it stops the service, will not be heard any more.
+            self._was_cut = True
+            return self._explained(error, begun=True)
         log.info("connection lost in mid-visit, going on", host=self._endpoint.host, error=type(error).__name__)
         if is_lost:
             # The answer that was on its way is gone, and the output in it.
@@ -307,7 +324,7 @@ class _Conversation:
         """Give the next Receive its time; RemoteError when none is left."""
         now, host = self._clock.monotonic(), self._endpoint.host
         if self._hello_until is not None and now >= self._hello_until:
-            raise RemoteError(
+            raise self._send_failure or RemoteError(
                 RemoteErrorKind.UNKNOWN_OUTCOME,
                 host,
                 f"The connection to {host} was lost while the script was handed over, and nothing was heard of it "
@@ -323,7 +340,8 @@ class _Conversation:
                 f"The script on {host} did not end within {self._deadline:g} s. What it did stands in its "
                 "journal there, which the next visit reads.",
             )
-        self._channel.allow(min(OPERATION_SECONDS, left))
+        hello = left if self._hello_until is None else self._hello_until - now
+        self._channel.allow(min(OPERATION_SECONDS, left, hello))
 
     def _send(self, chunk: bytes, *, is_last: bool) -> None:
         failure: Exception | None = None
@@ -336,14 +354,19 @@ class _Conversation:
             except Exception as error:  # noqa: BLE001  # see above
                 sealed = self._channel.wire.is_sealed
                 is_unreadable = sealed and faults.is_unreadable(error)
-                if is_last and faults.is_lost_connection(error, sealed=False):
+                is_lost = faults.is_lost_connection(error, sealed=False)
+                if is_last and (is_lost or faults.is_refused_input(error)):
                     self._hello_until = self._clock.monotonic() + self._patience.hello
-                    self._channel.wire.forget()
+                    if is_lost:
+                        self._channel.wire.forget()
+                    else:
+                        # It may have ended already, and have said why (Ansible listens once more, too).
+                        self._send_failure = self._explained(error, begun=True)
                     return
                 is_repeatable = is_unreadable or faults.is_busy(error)
                 # An answer of the host says that it did not take the bytes, so nothing was begun.
                 is_begun = self._is_begun and not is_repeatable
-                failure = faults.explained(error, self._endpoint, begun=is_begun)
+                failure = self._explained(error, begun=is_begun)
                 if pause is None or not is_repeatable:
                     break
                 if is_unreadable:
@@ -369,24 +392,23 @@ class _Conversation:
                     pause = next(lost, None)
                 elif faults.is_busy(error) or faults.is_quota(error):
                     pause = next(busy, None)
-                failure = faults.explained(error, self._endpoint, begun=False)
+                failure = self._explained(error, begun=False)
             if pause is None or pause >= self._left:
                 raise failure
             self._pause(pause)
 
-    def _once(self, call: Callable[[], T]) -> T:
-        self._channel.allow(min(OPERATION_SECONDS, self._left))
-        try:
-            return call()
-        except Exception as error:  # noqa: BLE001  # see above
-            failure = faults.explained(error, self._endpoint, begun=False)
-        raise failure
+    def _explained(self, error: Exception, *, begun: bool) -> Exception:
+        """Return the error to raise; after a refused login there is not even a Delete: it would log in again."""
+        if isinstance(error, InvalidCredentialsError):
+            self._shell = ""
+        return faults.explained(error, self._endpoint, begun=begun)
 
     def _delete(self) -> None:
         """Delete the shell, best effort; a forgotten one ends by its idle timeout."""
         if not self._shell:
             return
-        if self._is_begun and not self._is_done and (self._was_cut or not self._may_end()):
+        is_at_work = self._is_begun and not self._is_done and not self._is_harmless
+        if is_at_work and (self._was_cut or not self._may_end()):
             log.warning("script left to its own limits", host=self._endpoint.host)
             return
         self._channel.allow(DELETE_SECONDS)

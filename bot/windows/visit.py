@@ -63,6 +63,7 @@ class Visits:
             deadline=deadline_seconds,
             on_output=reader.take,
             may_end=lambda: not reader.is_stopped,
+            harmless=script == "inspect",
         )
         return reader.finish(was_cut=status.was_cut, complaint=status.complaint)
 

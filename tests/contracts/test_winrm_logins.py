@@ -31,7 +31,7 @@ def play(tmp_path: Path, clock: Restless):
     ("scheme", "changes", "words"),
     [
         ("https", {}, ("channel binding", "locked")),
-        ("http", {}, ("NTLM may be restricted",)),
+        ("http", {}, ("NTLM restricted",)),
         ("https", {"transport": "basic"}, ("Basic must be allowed", "local accounts")),
     ],
 )

@@ -101,6 +101,10 @@ class Service:
 
     def start(self) -> None:
         """Begin to start; ServiceError 1056 when it is not stopped, 1067 when its process ends at once."""
+        self._begin()
+        self._later(self._world.pace, self._run)
+
+    def _begin(self) -> None:
         with self._world.changed:
             if self.state is not ServiceState.STOPPED:
                 raise ServiceError(ALREADY_RUNNING, "An instance of the service is already running.")
@@ -115,11 +119,10 @@ class Service:
             self.exit_code = 0
             self._world.record(self.host.name, "start", self.name)
             self._become(ServiceState.START_PENDING)
-            self._later(self._world.pace, self._run)
 
     def boot(self) -> None:
         """Be running already, as a service is that came up with its machine."""
-        self.start()
+        self._begin()
         self._run()
 
     def stop(self) -> None:

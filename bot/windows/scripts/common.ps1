@@ -86,6 +86,8 @@ function Select-Journal($journal) {
             run = Get-Field $journal 'run'; phase = Get-Field $journal 'phase'
             old = Get-Field $journal 'old'; new = Get-Field $journal 'new'; at = Get-Field $journal 'at'
         }
+    } else {
+        $null   # said in so many words: a function that gives nothing at all would become {} in the JSON
     }
 }
 
