@@ -291,15 +291,79 @@ class Odd:
 
     def _read(self, link: socket.socket) -> bool:
         """Read one request; False when there is none any more."""
-        head = b""
-        while b"\r\n\r\n" not in head:
-            piece = link.recv(65_536)
-            if not piece:
-                return False
-            head += piece
-        head, _, body = head.partition(b"\r\n\r\n")
-        length = re.search(rb"(?i)content-length: *(\d+)", head)
-        while length and len(body) < int(length[1]):
-            body += link.recv(65_536)
-        self.bodies.append(body)
-        return True
+        request = message(link)
+        if request:
+            self.bodies.append(request.partition(b"\r\n\r\n")[2])
+        return bool(request)
+
+
+class Relay:
+    """Something on the way to a host that passes HTTP on and cuts once: at a request or at an answer, by its number.
+
+    `place`: `request` (the host never sees it), `answer` (the client never sees it), `after` (the answer still gets
+    through, then the connection is gone).
+    """
+
+    def __init__(self, address: str, port: int, *, place: str, number: int) -> None:
+        self._target = (address, port)
+        self._place = place
+        self._number = number
+        self._count = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/wsman"
+
+    @property
+    def has_cut(self) -> bool:
+        """Whether the visit was long enough to be cut."""
+        return self._count >= self._number
+
+    def __enter__(self) -> Self:
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for thread in self._threads:
+            thread.join(SECONDS)
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                thread = threading.Thread(target=self._pass, args=(client,), daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def _pass(self, client: socket.socket) -> None:
+        with client, socket.create_connection(self._target) as host, suppress(OSError):
+            client.settimeout(SECONDS)
+            host.settimeout(SECONDS)
+            while request := message(client):
+                self._count += 1
+                place = self._place if self._count == self._number else ""
+                if place == "request":
+                    return
+                host.sendall(request)
+                answer = message(host)
+                if place == "answer":
+                    return
+                client.sendall(answer)
+                if place == "after":
+                    return
+
+
+def message(link: socket.socket) -> bytes:
+    """Read one HTTP message with its body; nothing when there is none any more."""
+    head = b""
+    while b"\r\n\r\n" not in head:
+        piece = link.recv(65_536)
+        if not piece:
+            return b""
+        head += piece
+    head, _, body = head.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)content-length: *(\d+)", head)
+    while length and len(body) < int(length[1]):
+        body += link.recv(65_536)
+    return head + b"\r\n\r\n" + body

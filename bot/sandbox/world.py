@@ -64,6 +64,8 @@ class World:
         """User name and password that every host knows from the start."""
         self.hosts: dict[str, Host] = {}
         self.effects: list[Effect] = []
+        self.command_lines: list[str] = []
+        """Every command line that a host has seen, as its process auditing would log it."""
         self.subnet = Subnet()
         self.ca = Authority(root / "ca")
         self.loop = LoopThread("sandbox-network")

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from bot.clock import SystemClock
+from bot.sandbox.windows import soap
 from bot.windows.errors import RemoteErrorKind
 from bot.windows.transport import BUSY_PAUSES, CONNECT_PAUSES, SEND_BYTES, Endpoint, Transport
 from bot.windows.visit import Line
-from tests.programs import Odd, Program, Restless, assert_fails, failure, obedient, stage
+from tests.programs import Odd, Program, Relay, Restless, assert_fails, failure, idle, obedient, stage
 
 FACTS = ("facts", {"computer": "WEB-01"})
 SCHEMES = ("http", "https")
@@ -138,13 +139,110 @@ def test_input_that_was_lost_is_given_up_when_nothing_is_heard(play):
     assert play.programs[0].killed.is_set()
 
 
-def test_a_connection_cut_before_the_input_begins_nothing(play):
-    """The answer to Command is lost: not sent again, and the shell is closed, so that the program ends unfed."""
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_program_whose_start_was_not_confirmed_is_started_in_another_shell(play, scheme):
+    """Without input it did nothing: its shell is closed, and the script runs once."""
+
+    def prepare(_: Program) -> None:
+        if len(play.programs) == 1:
+            play.server.cut("web-01")
+
+    play.prepare = prepare
+    assert play.visit(scheme) == ["hello", "facts", "done"]
+    unfed, fed = play.programs
+    assert unfed.killed.is_set()
+    assert unfed.stdin == b""
+    assert len(fed.input()) == 2
+    assert play.open_shells == 0
+
+
+def test_a_connection_that_is_always_cut_before_the_input_begins_nothing(play):
+    """A few tries, then the host counts as unreachable; nothing stays there."""
     play.prepare = lambda _: play.server.cut("web-01")
-    error = failure(play, "http")
-    assert_fails(error, RemoteErrorKind.UNREACHABLE)
-    assert play.operations["Command"] == 1
-    assert play.programs[0].killed.is_set()
+    assert_fails(failure(play, "http"), RemoteErrorKind.UNREACHABLE)
+    assert play.operations["Command"] == len(CONNECT_PAUSES) + 1
+    assert all(program.killed.is_set() and not program.stdin for program in play.programs)
+    assert play.open_shells == 0
+
+
+SEALED_REQUESTS = 8
+"""Three of the login, then Create, Command, Send, Receive and Delete."""
+
+
+@pytest.mark.parametrize("place", ["request", "answer", "after"])
+@pytest.mark.parametrize("number", range(1, SEALED_REQUESTS + 1))
+def test_wherever_a_sealed_visit_is_cut_the_script_gets_its_input_once(play, place, number):
+    """Survived everywhere but where output is lost for good: that is an unknown outcome, and no shell stays."""
+    with Relay(play.host.address, 5985, place=place, number=number) as relay:
+        if (place, number) == ("answer", 7):
+            assert_fails(failure(play, "http", url=relay.url), RemoteErrorKind.UNKNOWN_OUTCOME, "journal")
+        elif (place, number) == ("request", 6):
+            assert_fails(failure(play, "http", url=relay.url), RemoteErrorKind.UNKNOWN_OUTCOME, "nothing was heard")
+        else:
+            assert play.visit("http", url=relay.url) == ["hello", "facts", "done"]
+        assert relay.has_cut
+    assert sum(len(program.stdin) > 0 for program in play.programs) <= 1
+    # of a Create whose answer was lost nobody knows the name; it ends by its idle timeout
+    assert play.open_shells == (1 if (place, number) == ("answer", 4) else 0)
+
+
+def test_a_program_that_takes_no_input_is_listened_to_all_the_same(play):
+    """It has ended at once and said why, as under application control; the refused Send is not the news."""
+
+    def refuse() -> None:
+        raise soap.Fault(109, "w:InternalError", "The pipe has been ended. ")
+
+    def story(program: Program) -> None:
+        program.say("hello", {"language": "ConstrainedLanguage"})
+        program.say("error", {"message": "PowerShell runs in ConstrainedLanguage mode here"})
+        program.exit(1)
+
+    play.prepare = lambda program: setattr(program, "at_write", refuse)
+    play.story = story
+    assert_fails(failure(play), RemoteErrorKind.SCRIPT, "ConstrainedLanguage mode")
+    play.story = idle
+    assert_fails(failure(play), RemoteErrorKind.UNKNOWN_OUTCOME, "fault 109")
+    assert play.open_shells == 0
+
+
+def test_when_listening_fails_for_good_a_script_at_work_is_left_alone(play):
+    """Nobody heard whether it stopped its service meanwhile: its shell is not deleted."""
+
+    def story(program: Program) -> None:
+        program.input()
+        program.say("hello")
+        program.say("stopping")
+        threading.Event().wait(0.2)
+
+    def on_line(_: Line) -> None:
+        play.host.faults.unreachable = True
+        play.server.serve()
+
+    for kind in ("hello", "stopping"):
+        play.host.faults.unreachable = False
+        play.server.serve()
+        play.story = story
+        play.host.faults.cut_at = kind
+        play.clock.then = lambda: (setattr(play.host.faults, "unreachable", True), play.server.serve())
+        assert_fails(failure(play, script="apply"), RemoteErrorKind.UNKNOWN_OUTCOME)
+        assert not play.programs[-1].killed.is_set()
+    assert "Delete" not in play.operations
+
+
+def test_a_password_that_changes_in_mid_visit_is_refused_once(play):
+    """Accounts lock: after a refused login there is not even a Delete."""
+
+    def story(program: Program) -> None:
+        program.input()
+        program.say("hello")
+
+    def on_line(_: Line) -> None:
+        play.host.faults.wrong_password = True
+        play.server.cut("web-01")
+
+    play.story = story
+    assert_fails(failure(play, on_line=on_line), RemoteErrorKind.UNKNOWN_OUTCOME, "refused the login")
+    assert play.operations["refused"] == 1
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

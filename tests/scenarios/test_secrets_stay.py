@@ -38,10 +38,13 @@ def test_canaries_are_nowhere(tmp_path: Path) -> None:
         town.rotate("shared-01")
         slack = repr([(c.method, c.payload) for c in town.slack.traffic if c.direction == "bot"])
         effects = (town.world.root / "effects.jsonl").read_text()
+        command_lines = "\n".join(town.world.command_lines)
         town.stop_bot()
         database = b"".join(p.read_bytes() for p in town.sandbox.state.glob("octocert.sqlite*"))
     assert "outcome" in log.getvalue()
+    assert "import-certificate" in command_lines
     for name, secret in secrets.items():
-        for place, text in (("Slack", slack), ("effects", effects), ("log", log.getvalue())):
+        places = {"Slack": slack, "effects": effects, "log": log.getvalue(), "a command line": command_lines}
+        for place, text in places.items():
             assert secret not in text, f"{name} is in {place}"
         assert secret.encode() not in database, f"{name} is in the database"

@@ -177,6 +177,7 @@ class Host:
         `argv[0]` is its path or name, `folder` its current directory. Other names end with exit code 9009, as `cmd`
         answers for a program that it cannot find.
         """
+        self.world.command_lines.append(" ".join(argv))
         name = argv[0].replace("\\", "/").rpartition("/")[2].lower().removesuffix(".exe")
         arguments = list(argv[1:])
         if name == "tentacle":

@@ -59,6 +59,7 @@ class RemoteProcess(Protocol):
 
 def start(host: "Host", command: str, arguments: Sequence[str]) -> RemoteProcess:
     """Start `powershell` with -EncodedCommand or -Command, `cmd /c`, `hostname`, `whoami`, `echo` or `exit`."""
+    host.world.command_lines.append(" ".join((command, *arguments)))
     words = [*split(command), *arguments] if " " in command.strip() else [command, *arguments]
     words = [w for word in words for w in (split(word) if " " in word and '"' in word else [word])]
     name = words[0].strip('"').replace("\\", "/").rpartition("/")[2].lower().removesuffix(".exe")
