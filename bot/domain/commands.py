@@ -3,6 +3,7 @@
 import difflib
 import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import unescape
 
@@ -18,10 +19,12 @@ NEAR = 0.6
 _QUOTES = str.maketrans("“”„‟«»‘’‚‛`", '"' * 6 + "'" * 5)  # noqa: RUF001  # what keyboards and Slack insert
 _INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
 _SPACE = re.compile(r"\s")
-_DASH = re.compile("(?<!\\S)[\u2013\u2014](?=[A-Za-z])")
+_DASHES = re.compile("[-\u2010-\u2015\u2212]{1,3}(?=[A-Za-z])")
 """What keyboards make of the two hyphens before an option; a dash within a name or a sentence stays."""
-_MENTION = re.compile(r"<[@#!][^>]*>")
+_MENTION = re.compile(r"<([@#!])([^>|]*)(?:\|([^>]*))?>")
 _LINK = re.compile(r"<(?:https?://|mailto:)[^>|]*\|([^>]*)>|<((?:https?://|mailto:)[^>]*)>")
+_MARKED = re.compile("\ue000([^\ue001]*)\ue001")
+"""Where a mention stood: among targets it means nothing, in a sentence it is somebody's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,9 +198,13 @@ def parse(text: str) -> Command:
             f"That is too long for a command: {len(text)} characters, {LONGEST} at most. Name fewer targets."
         )
     words = _words(text)
+    if words and words[0].startswith("/"):
+        del words[0]  # the slash command itself, typed after a mention
     if not words:
         return Command(name="help")
     row = spec(words[0])
+    if any(word.casefold() in {"--help", "-h"} for word in words[1:2]):
+        return Command(name="help", arguments=(row.name,))
     arguments, options = _sorted(row, words[1:])
     if not row.least <= len(arguments) <= row.most:
         lacking = "needs something more" if len(arguments) < row.least else f"takes {row.most} at most"
@@ -205,33 +212,56 @@ def parse(text: str) -> Command:
     order = options.get("order", [Order.DEFAULT.value])[-1].casefold()
     if order not in {o.value for o in Order}:
         raise UserError(f"There is no order “{_short(order)}”; there is `--order documented`. Usage: `{row.usage}`")
-    source = options.get("with", ["new-certificate"])[-1]
-    if source != "new-certificate" and not (source.startswith("pfx:") and len(source) > 4):
-        raise UserError(f"“{_short(source)}” is no source of certificates: use new-certificate or pfx:NAME.")
     return Command(
         name=row.name,
         arguments=tuple(arguments),
-        source=source,
+        source=_source(options.get("with", ["new-certificate"])[-1]),
         order=Order(order),
         reason=" ".join(options.get("reason", [])),
         accept=tuple(options.get("accept", [])),
     )
 
 
+def _source(text: str) -> str:
+    kind, colon, name = text.partition(":")
+    if text.casefold() == "new-certificate":
+        return "new-certificate"
+    if kind.casefold() != "pfx" or not name.strip():
+        raise UserError(f"“{_short(text)}” is no source of certificates: use new-certificate or pfx:NAME.")
+    return f"pfx{colon}{name}"
+
+
+def plain(text: str) -> str:
+    """Return a text without what keyboards and Slack put into it: one kind of spaces and quotes, nothing invisible."""
+    return _SPACE.sub(" ", _INVISIBLE.sub("", text)).translate(_QUOTES)
+
+
 def _words(text: str) -> list[str]:
-    plain = unescape(_LINK.sub(lambda m: m.group(1) or m.group(2) or "", _MENTION.sub(" ", text)))
-    plain = _SPACE.sub(" ", _INVISIBLE.sub("", plain))  # of spaces, shlex knows only the plain ones
-    plain = _DASH.sub("--", plain.translate(_QUOTES))
+    text = _MENTION.sub(_marked, text.replace("\ue000", "").replace("\ue001", ""))
+    text = unescape(_LINK.sub(lambda m: m.group(1) or m.group(2) or "", text))
+    whole = _MARKED.sub("", text).strip()
+    inner = whole.strip("`")
+    if whole.startswith("`") and whole.endswith("`") and "`" not in inner:
+        text = inner  # the whole command was copied as code
     try:
-        lexer = shlex.shlex(plain, posix=True, punctuation_chars=False)
+        lexer = shlex.shlex(plain(text), posix=True, punctuation_chars=False)  # of spaces, shlex knows only plain ones
         lexer.whitespace_split = True
         lexer.commenters = ""
         lexer.escape = ""
-        return [w for w in (word.strip() for word in lexer) if w]
+        words = [word.strip() for word in lexer]
     except ValueError:
         raise UserError(
             "There is a quote without its other half in that. Write names with spaces in double quotes."
         ) from None
+    first = next((i for i, word in enumerate(words) if _MARKED.sub("", word).strip()), len(words))
+    return [_MARKED.sub("", word).strip() if i == 0 else word for i, word in enumerate(words[first:]) if word]
+
+
+def _marked(found: re.Match[str]) -> str:
+    """Return a mark with somebody's name instead of Slack's mention: `<@U1|rita>`, `<#C1|ops>`, `<!here>`."""
+    kind, identity, label = found.groups()
+    shown = re.sub(r"[^\w.-]", "", label or identity.partition("^")[0])
+    return f"\ue000{'#' if kind == '#' else '@'}{shown}\ue001" if shown else " "
 
 
 def _sorted(row: CommandSpec, words: list[str]) -> tuple[list[str], dict[str, list[str]]]:
@@ -240,23 +270,42 @@ def _sorted(row: CommandSpec, words: list[str]) -> tuple[list[str], dict[str, li
     options: dict[str, list[str]] = {}
     rest = iter(words)
     for word in rest:
-        if not word.startswith("--"):
-            arguments.append(word)
+        name, given, value = _option(word, known)
+        if name is None:
+            argument = _MARKED.sub("", word).strip()
+            if argument:
+                arguments.append(argument)
             continue
-        name, given, value = word[2:].partition("=")
-        name = name.casefold()
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f" Did you mean --{near[0]}?" if near else ""
             raise UserError(f"`{row.name}` has no option --{_short(name)}.{hint} Usage: `{row.usage}`")
         if not given:
             value = next(rest, "")
-        if not value or (not given and value.startswith("--")):
+        value = _MARKED.sub(r"\1", value).strip()
+        if not value or (not given and _option(value, known)[0] is not None):
             raise UserError(f"--{name} needs a value: {known[name].help}. Usage: `{row.usage}`")
         if name in options and not known[name].repeated:
             raise UserError(f"--{name} stands there twice. Usage: `{row.usage}`")
         options.setdefault(name, []).append(value)
+    if row.arguments.strip("[]") == "RUN":
+        arguments = [a.casefold() for a in arguments]
     return arguments, options
+
+
+def _option(word: str, known: Mapping[str, Option]) -> tuple[str | None, bool, str]:
+    """Return the name of the option that a word is, whether a value stands in it, and that; None for no option.
+
+    One hyphen is enough where the name is known; what begins with two is meant as an option in any case.
+    """
+    dashes = _DASHES.match(word)
+    if not dashes:
+        return ("", False, "") if word.startswith("--") else (None, False, "")
+    name, equals, value = word[dashes.end() :].partition("=")
+    name = name.casefold()
+    if dashes.group() == "-" and name not in known:
+        return None, False, ""  # a target's name may begin with a hyphen
+    return name, bool(equals), value
 
 
 def _short(text: str) -> str:

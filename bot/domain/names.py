@@ -1,10 +1,13 @@
 """Names: from what people type to targets. Exact first, then without regard to case; never a guess."""
 
 import difflib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
+from bot.domain.commands import plain
 from bot.domain.errors import UserError
 from bot.domain.facts import EstateIndex, Record, Style
 
@@ -18,14 +21,22 @@ class TargetGroup:
     """One target: the records with the same thumbprint and the same endpoint, also across spaces."""
 
     name: str
-    """Of its first record; with the space where that alone would name several targets."""
+    """Of its first record; with the space, and if need be the kind or the id, where that would name several targets."""
     records: tuple[Record, ...]
 
     def is_called(self, name: str) -> bool:
-        """Whether one of its records has this name, whatever the case."""
-        return (
-            any(r.name.casefold() == name.casefold() for r in self.records) or self.name.casefold() == name.casefold()
-        )
+        """Whether it, or one of its records, has this name, as forgivingly as `match` reads it."""
+        return not {fold(self.name), *(fold(r.name) for r in self.records)}.isdisjoint(_spellings(name))
+
+
+def fold(name: str) -> str:
+    """Return a name for comparison: whatever its case, its kind of spaces and quotes, and what cannot be seen in it."""
+    return " ".join(plain(unicodedata.normalize("NFC", name)).split()).casefold()
+
+
+def _spellings(name: str) -> dict[str, None]:
+    """Return the folded name, as it was typed and then without the comma of a list."""
+    return dict.fromkeys((fold(name), fold(name.rstrip(" ,;"))))
 
 
 def endpoint_of(record: Record) -> str:
@@ -42,20 +53,27 @@ def endpoint_of(record: Record) -> str:
         return record.uri.strip().casefold()
 
 
+_LABELS: tuple[Callable[[Record], str], ...] = (
+    lambda r: r.name,
+    lambda r: f"{r.name} ({r.space})",
+    lambda r: f"{r.name} ({r.space}, {r.kind.value})",
+    lambda r: f"{r.name} ({r.space}, {r.id})",
+)
+"""How a target is called, by its first record: the first of these that no other target has. Ids are unique."""
+
+
 def targets(index: EstateIndex) -> tuple[TargetGroup, ...]:
-    """Return all targets of the estate; names that several of them have are made distinct by their space."""
-    groups: dict[tuple[str, str | None], list[Record]] = {}
+    """Return all targets of the estate; names that several of them have are made distinct, by their space first."""
+    records: dict[tuple[str, str | None], list[Record]] = {}
     for record in index.records:
-        groups.setdefault((endpoint_of(record), record.thumbprint), []).append(record)
-    used: dict[str, int] = {}
-    for records in groups.values():
-        used[records[0].name.casefold()] = used.get(records[0].name.casefold(), 0) + 1
-    found = []
-    for records in groups.values():
-        first = records[0]
-        name = first.name if used[first.name.casefold()] == 1 else f"{first.name} ({first.space})"
-        found.append(TargetGroup(name=name, records=tuple(records)))
-    return tuple(found)
+        records.setdefault((endpoint_of(record), record.thumbprint), []).append(record)
+    groups = [TargetGroup(name=group[0].name, records=tuple(group)) for group in records.values()]
+    for label in _LABELS[1:]:
+        used = Counter(fold(g.name) for g in groups)
+        if max(used.values(), default=1) == 1:
+            break
+        groups = [replace(g, name=label(g.records[0])) if used[fold(g.name)] > 1 else g for g in groups]
+    return tuple(groups)
 
 
 def match(typed: Sequence[str], index: EstateIndex) -> tuple[TargetGroup, ...]:
@@ -64,33 +82,53 @@ def match(typed: Sequence[str], index: EstateIndex) -> tuple[TargetGroup, ...]:
     UserError if one is unknown (with the nearest names), means several, or has no Tentacle certificate: then nothing
     is returned for the others either.
     """
-    groups = targets(index)
+    book = _Book(index)
     found: list[TargetGroup] = []
     problems: list[str] = []
     for name in typed:
         try:
-            group = _one(name, groups, index)
+            group = book.one(name)
         except UserError as error:
             problems.append(str(error))
         else:
             if group not in found:
                 found.append(group)
     if problems:
-        raise UserError(" ".join(problems) + " Nothing was done.")
+        shown = problems[:SUGGESTIONS]
+        shown += [f"There are {len(problems) - SUGGESTIONS} more such names."] if len(problems) > SUGGESTIONS else []
+        raise UserError(" ".join(shown) + " Nothing was done.")
     return tuple(found)
 
 
-def _one(name: str, groups: Sequence[TargetGroup], index: EstateIndex) -> TargetGroup:
-    exact = [g for g in groups if g.name == name or any(r.name == name for r in g.records)]
-    alike = exact or [g for g in groups if g.is_called(name)]
-    if len(alike) == 1:
-        return alike[0]
-    if alike:
-        which = "; ".join(f"“{g.name}” in {g.records[0].space} ({g.records[0].uri})" for g in alike[:SUGGESTIONS])
-        raise UserError(f"“{name}” means more than one target: {which}. Write the name as it stands in quotes here.")
-    if any(m.casefold() == name.casefold() for m in index.other_machines):
-        raise UserError(f"“{name}” is no Tentacle, so it has no certificate of this kind.")
-    names = {r.name.casefold(): r.name for g in groups for r in g.records}
-    near = [names[n] for n in difflib.get_close_matches(name.casefold(), names, SUGGESTIONS, NEAR)]
-    hint = f" Did you mean {' or '.join(f'“{n}”' for n in near)}?" if near else ""
-    raise UserError(f"There is no target “{name}” in Octopus that I may see.{hint}")
+class _Book:
+    """The names of an estate, looked up by exact and by folded name: an estate has thousands, a command hundreds."""
+
+    def __init__(self, index: EstateIndex) -> None:
+        self._exact: dict[str, list[TargetGroup]] = {}
+        self._folded: dict[str, list[TargetGroup]] = {}
+        self._names: dict[str, str] = {}
+        self._others = {fold(m) for m in index.other_machines}
+        for group in targets(index):
+            names = dict.fromkeys((group.name, *(r.name for r in group.records)))
+            for name in names:
+                self._exact.setdefault(name, []).append(group)
+                self._names.setdefault(fold(name), name)
+            for folded in dict.fromkeys(map(fold, names)):
+                self._folded.setdefault(folded, []).append(group)
+
+    def one(self, name: str) -> TargetGroup:
+        """Return the one target of a name."""
+        alike = self._exact.get(name) or next((f for s in _spellings(name) if (f := self._folded.get(s))), [])
+        if len(alike) == 1:
+            return alike[0]
+        if alike:
+            which = "; ".join(f"“{g.name}” in {g.records[0].space} ({g.records[0].uri})" for g in alike[:SUGGESTIONS])
+            which += f"; … ({len(alike) - SUGGESTIONS} more)" if len(alike) > SUGGESTIONS else ""
+            raise UserError(
+                f"“{name}” means more than one target: {which}. Write the name as it stands in quotes here."
+            )
+        if not self._others.isdisjoint(_spellings(name)):
+            raise UserError(f"“{name}” is no Tentacle, so it has no certificate of this kind.")
+        near = [self._names[n] for n in difflib.get_close_matches(fold(name), self._names, SUGGESTIONS, NEAR)]
+        hint = f" Did you mean {' or '.join(f'“{n}”' for n in near)}?" if near else ""
+        raise UserError(f"There is no target “{name}” in Octopus that I may see.{hint}")

@@ -116,6 +116,9 @@ class Rotation:
         if leg.restarts and target.facts.style is Style.LISTENING:
             actions.append(Action.SERVED)
         self._note_begin(run, target, leg)
+        if StepKind.BACKUP in leg.steps:
+            # noted before it is made: the copy holds the old key, and must go whatever becomes of this visit
+            gear.ledger.keep_copy(run_id, name, COPY_HOURS)
         watcher = _Watcher(self, run_id, name)
         expected = Thumbprint(new) if new else target.new
         try:
@@ -143,7 +146,6 @@ class Rotation:
         gear.announcer.root(run_id)
         result = applied.new or applied.configured
         if leg.replaces and result:
-            gear.ledger.keep_copy(run_id, name, COPY_HOURS)
             gear.audit.append(
                 f"{run_id}:{name}:configured",
                 Entry(

@@ -1,5 +1,7 @@
 """Each thing that may go wrong ends in a good state and a clear message. Nothing is left stopped."""
 
+from datetime import timedelta
+
 from bot.domain.facts import ServiceState
 from tests.scenarios.town import Town
 
@@ -25,6 +27,8 @@ def test_an_import_that_fails_costs_no_outage(town: Town) -> None:
     assert web.service.process == process
     thread = town.says(root, "cannot be read with the provided password")
     assert "Nothing had to be put back" in thread
+    town.clock.shift = timedelta(hours=25)
+    town.wait(lambda: not list((web.host.program_data / "octocert").rglob("Tentacle.config")))
 
 
 def test_an_import_that_lies_is_found_out_and_undone(town: Town) -> None:
