@@ -1,12 +1,13 @@
 """What happens when a listener itself fails: the person is told, with a reference that stands in the log."""
 
 import secrets as randomness
+from http.client import HTTPException
 from typing import Any
 
 import structlog
 from slack_bolt import App
 from slack_sdk import WebClient
-from slack_sdk.errors import SlackApiError
+from slack_sdk.errors import SlackClientError
 
 from bot.slack import messages
 
@@ -26,7 +27,10 @@ def register(app: App) -> None:
         )
         if user and channel:
             message = messages.unexpected(reference)
+            thread = (body.get("event") or {}).get("thread_ts")
             try:
-                client.chat_postEphemeral(channel=channel, user=user, text=message.text, blocks=list(message.blocks))
-            except (SlackApiError, OSError) as problem:
+                client.chat_postEphemeral(
+                    channel=channel, user=user, text=message.text, blocks=list(message.blocks), thread_ts=thread
+                )
+            except (SlackClientError, HTTPException, OSError) as problem:
                 log.warning("the person could not be told", reference=reference, error=type(problem).__name__)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from slack_bolt import App
+from slack_bolt import App, BoltContext
 
 from bot.runs.asking import Asker
 from bot.runs.desk import Desk
@@ -12,11 +12,11 @@ def register(app: App, desk: Desk) -> None:
     """Listen to mentions."""
 
     @app.event("app_mention")
-    def mention(event: dict[str, Any], body: dict[str, Any]) -> None:
+    def mention(event: dict[str, Any], body: dict[str, Any], context: BoltContext) -> None:
         if event.get("bot_id") or not event.get("user"):
             return
         desk.command(
-            str(event.get("text") or ""),
+            addressed(str(event.get("text") or ""), context.bot_user_id),
             Asker(
                 user=event["user"],
                 user_name=event["user"],
@@ -26,3 +26,10 @@ def register(app: App, desk: Desk) -> None:
                 key=f"mention-{event['channel']}-{event.get('ts') or body.get('event_id')}",
             ),
         )
+
+
+def addressed(text: str, bot: str | None) -> str:
+    """Return what follows the mention of the bot, `please @octocert rotate web-01`; all of it where nothing does."""
+    _, mention, rest = text.partition(f"<@{bot}")
+    after = rest.partition(">")[2]
+    return after if mention and after.strip() else text

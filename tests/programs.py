@@ -297,11 +297,14 @@ class Odd:
         return bool(request)
 
 
+BAD_GATEWAY = b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: 11\r\n\r\n<p>Sorry<p>"
+
+
 class Relay:
     """Something on the way to a host that passes HTTP on and cuts once: at a request or at an answer, by its number.
 
     `place`: `request` (the host never sees it), `answer` (the client never sees it), `after` (the answer still gets
-    through, then the connection is gone).
+    through, then the connection is gone), `odd` (the client sees a proxy's error instead, and nothing is cut).
     """
 
     def __init__(self, address: str, port: int, *, place: str, number: int) -> None:
@@ -349,7 +352,7 @@ class Relay:
                 answer = message(host)
                 if place == "answer":
                     return
-                client.sendall(answer)
+                client.sendall(BAD_GATEWAY if place == "odd" else answer)
                 if place == "after":
                     return
 

@@ -203,7 +203,7 @@ def parse(text: str) -> Command:
     if not words:
         return Command(name="help")
     row = spec(words[0])
-    if any(word.casefold() in {"--help", "-h"} for word in words[1:2]):
+    if words[1:] and _DASHES.sub("--", words[1], count=1).casefold() in {"--help", "--h"}:
         return Command(name="help", arguments=(row.name,))
     arguments, options = _sorted(row, words[1:])
     if not row.least <= len(arguments) <= row.most:

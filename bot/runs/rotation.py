@@ -276,11 +276,13 @@ class Rotation:
         """Correct the thumbprint in every record; one that vanished is reported, never made again."""
         gear = self._gear
         target = gear.ledger.run(run_id).plan.target(name)
-        done, vanished = [], []
+        done, vanished, changed = [], [], list[str]()
+        octopus = gear.octopus.patient(gear.deadlines.server_away)
         with self._shown(run_id, name, StepKind.RECORD) as show:
             for record in target.facts.records:
                 try:
-                    gear.octopus.put_thumbprint(record, Thumbprint(old), Thumbprint(new))
+                    written = octopus.put_thumbprint(record, Thumbprint(old), Thumbprint(new))
+                    changed += [f"{record.name}: {difference}" for difference in written.differences]
                     done.append(record)
                     gear.audit.append(
                         f"{run_id}:{name}:record:{record.id}:{new}",
@@ -303,6 +305,8 @@ class Rotation:
             text = f"{len(done)} corrected" if len(done) > 1 else ""
             if vanished:
                 text = f"{text} {', '.join(r.name for r in vanished)} is no longer in Octopus and was left so".strip()
+            if changed:
+                text = f"{text} somebody else changed in the same moment: {'; '.join(changed[:3])}".strip()
             show.detail(text)
         return {"ok": True, "vanished": [f"{r.name} in {r.space}" for r in vanished]}
 

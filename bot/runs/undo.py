@@ -98,11 +98,12 @@ class Undo:
 
     def _put_back_records(self, target: TargetPlan, configured: Thumbprint | None, new: str | None) -> "_Records":
         changed, failed = 0, ""
+        octopus = self._gear.octopus.patient(self._gear.deadlines.server_away)
         for record in target.facts.records:
             try:
-                current = self._gear.octopus.record(record).thumbprint
+                current = octopus.record(record).thumbprint
                 if current is not None and current != target.old and current in {configured, Thumbprint.maybe(new)}:
-                    self._gear.octopus.put_thumbprint(record, current, target.old)
+                    octopus.put_thumbprint(record, current, target.old)
                     changed += 1
             except RecordVanished:
                 continue

@@ -34,7 +34,7 @@ from bot.slack.words import counts_of, icon_of
 def help_text(topic: str | None, *, may_change: bool) -> Message:
     """Return what the asker may use, or how one command works; UserError for an unknown one."""
     if topic is not None:
-        return _help_on(commands.spec(topic))
+        return _help_on(commands.spec(topic), may_change=may_change)
     visible = [c for c in commands.COMMANDS if may_change or not c.changes]
     lines: list[Line] = [[code(f"{c.name} {c.arguments}".strip()), say(f"  {c.summary}")] for c in visible]
     intro = line(
@@ -48,7 +48,7 @@ def help_text(topic: str | None, *, may_change: bool) -> Message:
     return message(text, [header("What I can do"), rich(intro), rich(bullets(lines)), rich(outro)])
 
 
-def _help_on(row: commands.CommandSpec) -> Message:
+def _help_on(row: commands.CommandSpec, *, may_change: bool) -> Message:
     blocks: list[Json | None] = [
         header(row.name),
         rich(line(say(row.help))),
@@ -59,6 +59,8 @@ def _help_on(row: commands.CommandSpec) -> Message:
         blocks.append(rich(line(bold("Options")), bullets(lines)))
     if row.examples:
         blocks.append(rich(line(bold("Examples")), bullets([[code(e)] for e in row.examples])))
+    if row.changes and not may_change:
+        blocks.append(rich(line(emoji("no_entry"), say(" You may not use it here: it can lead to a change."))))
     return message(f"{row.name}: {row.summary}. Usage: `{row.usage}`", blocks)
 
 

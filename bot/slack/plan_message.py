@@ -50,6 +50,11 @@ MOST_DETAILED = 6
 """Targets that are shown with everything; more of them get fewer lines each."""
 MOST_BRIEF = 16
 """Targets that are shown with a few lines each; more of them get one."""
+WAY_BACK = (
+    "If a step fails, or the new certificate keeps Octopus away, the old one is put back. "
+    "For a day after the run “Roll back” is offered; it needs an approval of its own."
+)
+"""Where the easy way back ends: after a day the copies with the old keys are removed."""
 
 
 def plan_posted(run: Run, *, now: datetime, rich: bool = False) -> Message:
@@ -141,6 +146,8 @@ def _in_short(plan: Plan) -> list[Line]:
         [bold("What stops: "), say(sentence(_away(plan)) + f" All is done in about {duration(plan.seconds)}.")]
     )
     found.append([bold("New certificate: "), *_source(plan.source, alone=len(plan.targets) == 1)])
+    if plan.targets:
+        found.append([bold("Way back: "), say(WAY_BACK)])
     if len(plan.targets) > 1:
         places = list(dict.fromkeys(e for t in plan.targets for e in t.facts.environments))
         found += [[bold("Environments: "), say(listed(places, 6))]] if places else []

@@ -66,7 +66,7 @@ def _live(run: Run, *, cards: bool) -> Message:
     counts = _counts_so_far(run)
     text += f" ({counts})." if counts else "."
     head: list[Json | None] = [header(title), _rich(_status(run, state), _who(run))]
-    tail: list[Json | None] = [_stop(run), _footer(run)]
+    tail: list[Json | None] = [_stop(run) if run.state is RunState.RUNNING else None, _footer(run)]
     targets = list(run.targets)
 
     def shown() -> list[Json | None]:
@@ -209,14 +209,13 @@ def _target_card(number: int, run: Run, target: TargetProgress) -> Json:
 
 
 def _stop(run: Run) -> Json:
-    stopping = run.state is RunState.STOPPING
     ask = confirm(
-        "It is stopping already" if stopping else "Stop this run?",
+        "Stop this run?",
         "Targets that are being worked on are finished; those whose turn has not come are left as they are.",
         "Stop",
         danger=True,
     )
-    return actions(button("Stop", "cancel", f"{run.id}:{run.nonce}", style="" if stopping else "danger", ask=ask))
+    return actions(button("Stop", "cancel", f"{run.id}:{run.nonce}", style="danger", ask=ask))
 
 
 def _footer(run: Run) -> Json:

@@ -47,6 +47,11 @@ def test_a_rotation_with_everything():
         "<@U0OCTOCERT|octocert> ROTATE “Web Server 1” --REASON “a b”",
         "rotate\n“Web Server 1”\n--reason “a b”\n",
         "\u200erotate “Web\u2060 Server 1” --reason “a b”",
+        "rotate “Web Server 1” -reason “a b”",
+        "rotate “Web Server 1” \u2212\u2212reason “a b”",  # two minus signs
+        "rotate “Web Server 1” -\u2013reason “a b”",  # the second of two hyphens grew
+        '`rotate "Web Server 1" --reason "a b"`',  # copied as code
+        "<@U0OCTOCERT> /octocert rotate “Web Server 1” --reason “a b”",
     ],
 )
 def test_what_keyboards_and_slack_make_of_it_is_taken_back(text):
@@ -67,6 +72,9 @@ def test_what_keyboards_and_slack_make_of_it_is_taken_back(text):
         ("'it''s'", "its"),
         ("C:\\path", "C:\\path"),
         ("#5", "#5"),
+        ("web-01 <@U0RITA|rita> <#C1|ops> <!here>", "web-01"),
+        ("`web-01`", "web-01"),
+        ("-web-01", "-web-01"),
     ],
 )
 def test_a_name_arrives_as_it_was_typed(typed, meant):
@@ -95,6 +103,8 @@ def test_case_and_hyphens_of_a_command_do_not_matter(name):
         ("rotate web-01 --order newest", "There is no order “newest”"),
         ("rotate web-01 --with pfx:", "is no source of certificates"),
         ("rotate web-01 --with backup:r-1", "is no source of certificates"),
+        ("rotate web-01 \u2014resaon x", "Did you mean --reason?"),
+        ("rotate web-01 --", "has no option --"),
         ("show-thumbprint web-01 --force 1", "has no option --force"),
         ('rotate "web-01', "quote without its other half"),
         ("rotate " + "web-01 " * (MOST_TARGETS + 1), f"takes {MOST_TARGETS} at most"),
@@ -112,6 +122,36 @@ def test_an_option_never_swallows_the_next_one():
     """A forgotten value is noticed: `--reason --order documented` is no reason called “--order”."""
     with pytest.raises(UserError, match="--reason needs a value"):
         parse("rotate web-01 --reason --order documented")
+
+    with pytest.raises(UserError, match="--reason needs a value"):
+        parse("rotate web-01 --reason \u2014order documented")
+
+
+def test_a_person_named_in_a_reason_is_kept_by_name():
+    """The approver and the audit log read who agreed; nobody is called by it."""
+    command = parse('rotate web-01 --reason "agreed with <@U0ADA|ada>, see <#C1|ops> and <!here>, says <@U0BEN>"')
+    assert command.reason == "agreed with @ada, see #ops and @here, says @U0BEN"
+
+
+@pytest.mark.parametrize("typed", ["pfx:Web", "PFX:Web", "Pfx:Web"])
+def test_the_kind_of_a_source_may_be_written_in_any_case(typed):
+    """The name after it is as it was configured."""
+    assert parse(f"rotate web-01 --with {typed}").source == "pfx:Web"
+    assert parse("rotate web-01 --with NEW-CERTIFICATE").source == "new-certificate"
+
+
+@pytest.mark.parametrize("row", COMMANDS, ids=lambda c: c.name)
+def test_help_is_given_where_it_is_asked_for_as_in_a_shell(row):
+    """`rotate --help` is `help rotate`."""
+    for typed in ("--help", "-h", "\u2014help"):
+        assert parse(f"{row.name} {typed}") == Command(name="help", arguments=(row.name,))
+
+
+def test_a_runs_id_may_be_typed_in_any_case():
+    """Phones begin with a capital."""
+    assert parse("status R-7K2M9Q4X").arguments == ("r-7k2m9q4x",)
+    assert parse("cancel R-7K2M9Q4X").arguments == ("r-7k2m9q4x",)
+    assert parse("history Web-01").arguments == ("Web-01",)
 
 
 def test_a_value_may_begin_with_dashes_after_an_equals_sign():
@@ -164,7 +204,7 @@ NAMES = st.text(st.characters(categories=("L", "N", "Zs"), include_characters="-
 )
 
 
-@given(st.lists(NAMES.filter(lambda name: name and not name.startswith("--")), min_size=1, max_size=5))
+@given(st.lists(NAMES.filter(lambda name: name and name[0] not in "-/"), min_size=1, max_size=5))
 def test_quoted_names_come_through_whole(names):
     """Whatever a target is called, quotes around it carry it."""
     assert parse("plan " + " ".join(f'"{n}"' for n in names)).arguments == tuple(names)

@@ -98,12 +98,12 @@ def test_reports_of_health_are_valid_whatever_their_size(number):
 
 
 def test_only_a_run_that_may_still_move_has_buttons_that_move_it():
-    """Approve and Deny while it is proposed, Stop while it runs, and neither at its end."""
+    """Approve and Deny while it is proposed, Stop while it runs, and none once it stops or is over."""
     of = plan()
     wanted = {
         RunState.PROPOSED: ["Approve", "Deny"],
         RunState.RUNNING: ["Stop"],
-        RunState.STOPPING: ["Stop"],
+        RunState.STOPPING: [],
         RunState.DENIED: [],
         RunState.EXPIRED: [],
         RunState.CANCELLED: [],
@@ -161,6 +161,7 @@ def test_an_approver_sees_what_stops_and_for_how_long_before_anything_else():
     assert "yearly rotation" in top
     assert "The Tentacle restarts once and is away for about 20 s" in top
     assert "made on its host" in top
+    assert "For a day after the run “Roll back” is offered" in top
 
 
 def test_the_plan_shows_both_thumbprints_whole_and_the_certificate_of_a_pfx():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain.errors import UserError
-from bot.domain.facts import EstateIndex, Style
+from bot.domain.facts import EstateIndex, RecordKind, Style
 from bot.domain.names import endpoint_of, match, targets
 from tests.making import record
 
@@ -77,6 +77,55 @@ def test_a_machine_without_a_tentacle_is_said_to_have_no_certificate():
     """SSH and Kubernetes targets are known, and never rotated."""
     with pytest.raises(UserError, match="“linux-ssh” is no Tentacle"):
         named("linux-ssh")
+
+
+def test_what_stands_between_names_in_a_sentence_does_not_matter():
+    """Commas, and the spaces and quotes that a keyboard or a portal made."""
+    assert named("web-01,", "web-02;") == ["web-01", "web-02"]
+    assert named("web  server\u00a01") == ["Web Server 1"]
+    estate = replace(ESTATE, records=(record("Rita\u2019s  box", 1), record("a,", 2)))
+    assert [g.name for g in match(["rita's box", "a,"], estate)] == ["Rita\u2019s  box", "a,"]
+
+
+def test_names_in_other_unicode_forms_are_the_same_name():
+    """An é may be one character or two."""
+    estate = replace(ESTATE, records=(record("caf\u00e9", 1),))
+    assert [g.name for g in match(["cafe\u0301"], estate)] == ["caf\u00e9"]
+
+
+def test_a_worker_and_a_target_of_one_name_in_one_space_can_be_told_apart():
+    """Octopus allows that; the refusal shows names that work."""
+    estate = EstateIndex(
+        records=(
+            record("dual", 1, id="Machines-1", uri="https://a:10933/"),
+            record("dual", 2, id="Workers-1", uri="https://b:10933/", kind=RecordKind.WORKER),
+            record("dual", 3, id="Workers-2", uri="https://c:10933/", kind=RecordKind.WORKER),
+        )
+    )
+    with pytest.raises(UserError) as raised:
+        match(["dual"], estate)
+    expected = ["dual (Default, deployment target)", "dual (Default, Workers-1)", "dual (Default, Workers-2)"]
+    assert [g.name for g in targets(estate)] == expected
+    for group in targets(estate):
+        assert f"“{group.name}”" in str(raised.value)
+        assert match([group.name], estate) == (group,)
+
+
+def test_a_name_that_means_many_targets_lists_a_few_and_counts_the_others():
+    """A sentence, not a page."""
+    estate = EstateIndex(
+        records=tuple(record("dup", n, id=f"Machines-{n}", uri=f"https://h{n}:10933/") for n in range(1, 60))
+    )
+    with pytest.raises(UserError, match=r"\(56 more\)") as raised:
+        match(["dup"], estate)
+    assert len(str(raised.value)) < 500
+
+
+def test_many_wrong_names_are_told_in_a_few_sentences():
+    """Two hundred unknown names make no wall of text."""
+    with pytest.raises(UserError, match="There are 197 more such names. Nothing was done.") as raised:
+        match([f"nowhere-{n:03}" for n in range(200)], ESTATE)
+    assert len(str(raised.value)) < 600
 
 
 def test_every_name_of_a_target_leads_to_it():

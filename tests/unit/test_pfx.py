@@ -30,6 +30,8 @@ from bot.domain.thumbprint import Thumbprint
 from bot.sandbox import pki
 from bot.secrets import Secret
 
+pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not on the PATH")
+
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 SHA256 = hashes.SHA256()
 PASSWORD = "Secret1 with ümlaut"

@@ -37,6 +37,7 @@ def test_the_library_reads_it_back(identity: pki.Identity, encoded: bytes) -> No
         assert others == []
 
 
+@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not on the PATH")
 def test_openssl_reads_it_without_its_legacy_algorithms(identity: pki.Identity, encoded: bytes, tmp_path: Path) -> None:
     """OpenSSL 3 reads it, and names the algorithms that Windows Server 2016 and older need."""
     path = tmp_path / "travel.pfx"
