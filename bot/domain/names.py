@@ -87,7 +87,7 @@ def match(typed: Sequence[str], index: EstateIndex) -> tuple[TargetGroup, ...]:
     problems: list[str] = []
     for name in typed:
         try:
-            group = book.one(name)
+            group = book.one(name, suggest=len(problems) < SUGGESTIONS)
         except UserError as error:
             problems.append(str(error))
         else:
@@ -116,8 +116,8 @@ class _Book:
             for folded in dict.fromkeys(map(fold, names)):
                 self._folded.setdefault(folded, []).append(group)
 
-    def one(self, name: str) -> TargetGroup:
-        """Return the one target of a name."""
+    def one(self, name: str, *, suggest: bool = True) -> TargetGroup:
+        """Return the one target of a name; UserError, which names the nearest where `suggest` (that takes time)."""
         alike = self._exact.get(name) or next((f for s in _spellings(name) if (f := self._folded.get(s))), [])
         if len(alike) == 1:
             return alike[0]
@@ -129,6 +129,7 @@ class _Book:
             )
         if not self._others.isdisjoint(_spellings(name)):
             raise UserError(f"“{name}” is no Tentacle, so it has no certificate of this kind.")
-        near = [self._names[n] for n in difflib.get_close_matches(fold(name), self._names, SUGGESTIONS, NEAR)]
+        alike_names = difflib.get_close_matches(fold(name), self._names, SUGGESTIONS, NEAR) if suggest else []
+        near = [self._names[n] for n in alike_names]
         hint = f" Did you mean {' or '.join(f'“{n}”' for n in near)}?" if near else ""
         raise UserError(f"There is no target “{name}” in Octopus that I may see.{hint}")

@@ -50,10 +50,7 @@ MOST_DETAILED = 6
 """Targets that are shown with everything; more of them get fewer lines each."""
 MOST_BRIEF = 16
 """Targets that are shown with a few lines each; more of them get one."""
-WAY_BACK = (
-    "If a step fails, or the new certificate keeps Octopus away, the old one is put back. "
-    "For a day after the run “Roll back” is offered; it needs an approval of its own."
-)
+WAY_BACK = "a failure is undone; for a day after the run “Roll back” is offered."
 """Where the easy way back ends: after a day the copies with the old keys are removed."""
 
 

@@ -161,7 +161,7 @@ def test_an_approver_sees_what_stops_and_for_how_long_before_anything_else():
     assert "yearly rotation" in top
     assert "The Tentacle restarts once and is away for about 20 s" in top
     assert "made on its host" in top
-    assert "For a day after the run “Roll back” is offered" in top
+    assert "for a day after the run “Roll back” is offered" in top
 
 
 def test_the_plan_shows_both_thumbprints_whole_and_the_certificate_of_a_pfx():
