@@ -31,15 +31,15 @@ class Announcer:
         )
         self._notifier.wake()
 
+    def refusal(self, run_id: str) -> str | None:
+        """Return why Slack will never show the run's root message, None where it does or still may."""
+        return self._outbox.refusal(f"{run_id}:root")
+
     def say(self, run_id: str, key: str, message: Message) -> None:
         """Reply in the run's thread, once for each key."""
         run = self._ledger.run(run_id)
         self._outbox.put(f"{run_id}:{key}", run.plan.request.channel, message, parent=f"{run_id}:root", final=True)
         self._notifier.wake()
-
-    def proposed(self, run_id: str) -> None:
-        """Post the plan."""
-        self.root(run_id)
 
     def decided(self, run_id: str) -> None:
         """Say who decided what."""

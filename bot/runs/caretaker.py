@@ -7,7 +7,7 @@ import structlog
 from bot.audit import AuditLog, Entry
 from bot.clock import Clock
 from bot.domain.errors import UserError
-from bot.domain.run import RunState
+from bot.domain.run import Run, RunState
 from bot.runs.announcer import Announcer
 from bot.runs.engine import DurableEngine
 from bot.runs.ledger import Ledger
@@ -72,10 +72,21 @@ class Caretaker:
                 entry = Entry(kind="expired", run=run.id, digest=run.plan.digest, what="nobody decided in time")
                 self._audit.append(f"{run.id}:expired", entry)
                 self._announcer.expired(run.id)
+            elif refusal := self._announcer.refusal(run.id):
+                self._take_back(run, refusal)
         for run_id, target in self._ledger.copies(due=True):
             if self._stop.is_set():
                 return
             self._sweep(run_id, target)
+
+    def _take_back(self, run: Run, refusal: str) -> None:
+        """End a proposal that nobody can see: Slack refuses its message for good."""
+        if self._ledger.move(run.id, of=(RunState.PROPOSED,), to=RunState.CANCELLED):
+            what = f"its plan could not be posted: {refusal}"
+            self._audit.append(
+                f"{run.id}:cancelled", Entry(kind="cancelled", run=run.id, digest=run.plan.digest, what=what)
+            )
+            log.warning("a proposal that nobody can see was taken back", run=run.id, error=refusal)
 
     def _sweep(self, run_id: str, target: str) -> None:
         """Remove the copy of a configuration, and with it the old key, from its host."""

@@ -80,10 +80,10 @@ class DurableOutbox:
         with self._engine.begin() as connection:
             connection.execute(posts.update().where(*where).values(refusal=error[:500]))
 
-    def ts(self, key: str) -> str | None:
-        """Return the timestamp under which a message stands in Slack, None while it does not."""
+    def refusal(self, key: str) -> str | None:
+        """Return why Slack will never take a message, None where it did or still may."""
         with self._engine.connect() as connection:
-            found: str | None = connection.execute(sa.select(posts.c.ts).where(posts.c.key == key)).scalar()
+            found: str | None = connection.execute(sa.select(posts.c.refusal).where(posts.c.key == key)).scalar()
             return found
 
 

@@ -63,6 +63,15 @@ def test_what_changed_since_the_plan_is_skipped_and_shown(town: Town) -> None:
     assert web.configured == by_hand
 
 
+def test_a_plan_that_nobody_can_see_is_taken_back(town: Town) -> None:
+    """Asked where the bot is no member: there is nothing to approve, so nothing waits for an approval."""
+    town.slack.command("rita", "board-room", "rotate web-01")
+    assert town.bot
+    ledger = town.bot.ledger
+    town.wait(lambda: bool(ledger.recent()) and ledger.recent()[0].state is RunState.CANCELLED)
+    assert "could not be posted" in town.bot.audit.entries()[0].entry.what
+
+
 def test_cancel_before_approval_takes_the_plan_back(town: Town) -> None:
     """Rita changes her mind."""
     root = town.ask("rita", "rotate web-01")
