@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from bot.domain import codec, dangers
@@ -162,11 +162,6 @@ def _pools_survive(wave: Sequence[TargetPlan]) -> bool:
                 for pool in record.pools:
                     healthy[pool] = healthy.get(pool, 0) - 1
     return all(count > 0 for count in healthy.values())
-
-
-def expiry(made: datetime, minutes: int) -> datetime:
-    """Return until when a plan made then may be approved."""
-    return made + timedelta(minutes=minutes)
 
 
 def narrowed(plan: Plan, names: Iterable[str]) -> Plan:
