@@ -63,6 +63,11 @@ def _verdict_text(facts: TargetFacts) -> str:
 
 
 def _verdict(facts: TargetFacts) -> Line:
+    if facts.consistent and facts.configured is None:
+        return [
+            emoji("grey_question"),
+            say(" The witnesses that were seen agree, but its host was not seen. Mend what hides it and look again."),
+        ]
     if facts.consistent:
         return [emoji("white_check_mark"), say(" All witnesses agree.")]
     if facts.consistent is None:

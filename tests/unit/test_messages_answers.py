@@ -81,6 +81,13 @@ def test_what_could_not_be_seen_is_said():
     assert "not seen by the bot at lost-01:10933: Timed out." in text
 
 
+def test_what_agrees_without_the_host_is_not_called_whole():
+    """Served and recorded are the same, and nobody saw the configuration: that is less than three witnesses."""
+    text = looked(instance=None, host=None, host_error="lost-01:5986 did not answer")
+    assert "All witnesses agree" not in text
+    assert "its host was not seen" in text
+
+
 def test_a_polling_tentacle_has_no_handshake_to_look_at():
     """That is said and not taken for a fault."""
     text = shown(messages.thumbprints([polling()], now=NOW))
