@@ -86,6 +86,12 @@ class DurableOutbox:
             found: str | None = connection.execute(sa.select(posts.c.refusal).where(posts.c.key == key)).scalar()
             return found
 
+    def ts(self, key: str) -> str | None:
+        """Return the timestamp under which a message stands in Slack, None while it does not."""
+        with self._engine.connect() as connection:
+            found: str | None = connection.execute(sa.select(posts.c.ts).where(posts.c.key == key)).scalar()
+            return found
+
 
 def _dump(message: Message) -> str:
     return json.dumps({"text": message.text, "blocks": list(message.blocks)}, ensure_ascii=False)
