@@ -182,9 +182,9 @@ def test_wherever_a_sealed_visit_is_cut_the_script_gets_its_input_at_most_once(p
         if (place, number) in NOT_SURVIVED:
             kind, word = NOT_SURVIVED[place, number]
             assert_fails(failure(play, "http", url=relay.url), kind, word)
-        elif (place, number) == ("after", 2):
-            # in the middle of the login: a client that notices the cut before it answers the challenge is refused on
-            # its new connection, one that notices it while it answers begins anew; which of the two is a race
+        elif place == "after":
+            # Whether the client notices the cut before it sends the next request or while it does is a race: it goes
+            # on over a new connection, or that request is lost and the error says so.
             with contextlib.suppress(RemoteError):
                 assert play.visit("http", url=relay.url) == ["hello", "facts", "done"]
         else:
@@ -192,7 +192,8 @@ def test_wherever_a_sealed_visit_is_cut_the_script_gets_its_input_at_most_once(p
         assert relay.has_cut
     assert sum(len(program.stdin) > 0 for program in play.programs) <= 1
     # Nobody knows the name of a shell when the answer to its Create was lost: it ends by its idle timeout.
-    assert play.open_shells == (1 if (place, number) == ("answer", 4) else 0)
+    if place != "after":
+        assert play.open_shells == (1 if (place, number) == ("answer", 4) else 0)
 
 
 def test_a_program_that_takes_no_input_is_listened_to_all_the_same(play):
