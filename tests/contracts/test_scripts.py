@@ -258,12 +258,6 @@ def stuck(play: Play) -> None:
     play.apply(*ALL, limits={"program": 5, "stop": 0.5, "start": 0.5, "visit": 5, "loopback": 1})
 
 
-def watched(play: Play) -> None:
-    """Have a watchdog start the service right after the stop, with its old certificate."""
-    play.faults.watchdog_restarts = True
-    play.apply("backup", "stop", "make", "start", "served")
-
-
 def killed(play: Play) -> None:
     """Visits die in the middle, the last one goes on where they ended."""
     for kind in ("program", "stopped"):
@@ -293,7 +287,6 @@ CASES: list[Case] = [
     bad_pfx,
     unprotectable,
     stuck,
-    watched,
     killed,
     wrong,
 ]
