@@ -104,8 +104,8 @@ class Play:
     def plain(self, value: Any, key: str = "") -> Any:
         """Return a value with names in the place of what is another in every world."""
         if isinstance(value, dict):
-            # {} is what PowerShell writes for a function that returned nothing; `at` names a line of the script
-            return {k: self.plain(v, k) for k, v in value.items() if k != "at" or "message" not in value} or None
+            # `at` of an error names a line of the script
+            return {k: self.plain(v, k) for k, v in value.items() if k != "at" or "message" not in value}
         if isinstance(value, list | tuple):
             return [self.plain(v) for v in value]
         if value and key in {"process", "hash"}:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
+from weakref import WeakKeyDictionary
 
 from bot.sandbox.windows.bridge import VARIABLE, bridge_of
 from bot.sandbox.windows.schedule import split
@@ -25,6 +26,7 @@ from bot.windows.scripts import BOOTSTRAP
 
 if TYPE_CHECKING:
     from bot.sandbox.windows.host import Host
+    from bot.sandbox.world import World
 
 _GLANCE = 0.05
 """Seconds between two looks at whether a process has ended."""
@@ -50,6 +52,10 @@ class RemoteProcess(Protocol):
 
     def read(self, timeout: float) -> Output:
         """Return what was printed, at once if there is something, else within so many seconds."""
+        ...
+
+    def hang_up(self) -> None:
+        """Go away as the reader of its output: what it prints from now on is lost, or fails to be written."""
         ...
 
     def kill(self) -> None:
@@ -137,6 +143,9 @@ class Finished:
         output, self._output = self._output, Output(b"", b"", self._output.exit_code)
         return output
 
+    def hang_up(self) -> None:
+        """Do nothing: it is over."""
+
     def kill(self) -> None:
         """Do nothing: it is over."""
 
@@ -188,6 +197,53 @@ def _kind(line: bytes) -> str | None:
     return str(document["kind"]) if isinstance(document, dict) and "kind" in document else None
 
 
+class Endable(Protocol):
+    """A script that runs until it ends, or its world does."""
+
+    def end(self) -> None:
+        """End it, and wait until it has."""
+        ...
+
+
+class Running:
+    """The scripts that run in one world. Those that still do end with it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._scripts: set[Endable] = set()
+
+    def add(self, script: Endable) -> None:
+        """Take in a script that has begun."""
+        with self._lock:
+            self._scripts.add(script)
+
+    def remove(self, script: Endable) -> None:
+        """Let go of a script that has ended."""
+        with self._lock:
+            self._scripts.discard(script)
+
+    def close(self) -> None:
+        """End them all."""
+        with self._lock:
+            scripts = list(self._scripts)
+        for script in scripts:
+            script.end()
+
+
+_running: "WeakKeyDictionary[World, Running]" = WeakKeyDictionary()
+_running_lock = threading.Lock()
+
+
+def running_in(world: "World") -> Running:
+    """Return what keeps the scripts of a world."""
+    with _running_lock:
+        running = _running.get(world)
+        if running is None:
+            running = _running[world] = Running()
+            world.on_close(running.close)
+        return running
+
+
 class EngineProcess:
     """A real PowerShell, in a process group of its own."""
 
@@ -230,8 +286,9 @@ class EngineProcess:
             os.set_blocking(pipe.fileno(), False)  # type: ignore[union-attr]  # both are pipes
         self._open = {self._process.stdout: True, self._process.stderr: False}
         self._thread = threading.Thread(target=self._watch, name=f"powershell-{host.name}", daemon=True)
+        self._running = running_in(host.world)  # after the bridge, so that it is closed before
+        self._running.add(self)
         self._thread.start()
-        host.world.on_close(self._end)
 
     def write(self, data: bytes, end: bool) -> None:
         """Hand over standard input."""
@@ -256,7 +313,7 @@ class EngineProcess:
             self._kill()
 
     def hang_up(self) -> None:
-        """Go away as the reader of its output: what it prints from now on cannot be written."""
+        """Go away as the reader of its output: .NET on this platform drops what it prints from now on."""
         with self._condition:
             for pipe in list(self._open):
                 self._shut(pipe)
@@ -311,11 +368,13 @@ class EngineProcess:
                         with suppress(OSError):
                             self._process.stdin.close()
                     self._bridge.dismiss(self._token)
+                    self._running.remove(self)
                     self._exit_code = code if code >= 0 else 1
                     self._condition.notify_all()
                     return
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End it, and wait until it has."""
         self.kill()
         self._thread.join(5)
 

@@ -142,7 +142,7 @@ class Apply(Visit):
 
     def _start(self) -> JsonObject:
         now = self.facts()
-        if now["state"] == "Running" and self.process_at_write and now["process"] == self.process_at_write:
+        if self.process_at_write and now["process"] == self.process_at_write:
             self.stop_tentacle(now)
             self.start_tentacle(now)
         else:

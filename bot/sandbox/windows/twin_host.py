@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from bot.sandbox.windows.powershell import Output, Printed
+from bot.sandbox.windows.powershell import Output, Printed, running_in
 from bot.sandbox.windows.twin_apply import Apply
 from bot.sandbox.windows.twin_common import Fields, Killed, ScriptError, from_base64, from_json
 from bot.sandbox.windows.twin_inspect import Inspect
@@ -36,10 +36,12 @@ class TwinProcess:
         self._stdin = b""
         self._is_stdin_closed = False
         self._dead = False
+        self._is_reader_gone = False
         self._exit_code: int | None = None
         self._thread = threading.Thread(target=self._work, name=f"twin-{host.name}", daemon=True)
+        self._running = running_in(host.world)
+        self._running.add(self)
         self._thread.start()
-        host.world.on_close(self._end)
 
     # ---- RemoteProcess
 
@@ -58,6 +60,11 @@ class TwinProcess:
                 lambda: self._printed.stdout or self._printed.stderr or self._exit_code is not None, timeout
             )
             return self._printed.take(self._exit_code)
+
+    def hang_up(self) -> None:
+        """Go away as the reader of its output: what it prints from now on fails, as with a broken pipe of Windows."""
+        with self._condition:
+            self._is_reader_gone = True
 
     def kill(self) -> None:
         """End it; when this returns, nothing that it does has an effect any more."""
@@ -95,6 +102,8 @@ class TwinProcess:
         text = json.dumps({"kind": kind, "value": value}, separators=(",", ":")).replace("\x7f", "\\u007f")
         with self._condition:
             self.check()
+            if self._is_reader_gone:
+                raise ScriptError("The pipe is being closed.", "System.IO.IOException")
             self._printed.add(f"{text}{self._host.profile.newline}".encode("ascii"))
             self._condition.notify_all()
             self.check()
@@ -105,10 +114,11 @@ class TwinProcess:
         code = 1
         try:
             code = self._bootstrap()
-        except Killed:
+        except (Killed, ScriptError):  # dead, or nobody is left who could be told
             pass
         finally:
             abandon_all(self._host.world, self)
+            self._running.remove(self)
             with self._condition:
                 self._exit_code = code
                 self._condition.notify_all()
@@ -177,6 +187,7 @@ class TwinProcess:
         self._dead = True
         self._condition.notify_all()
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End it, and wait until it has."""
         self.kill()
         self._thread.join(_END_SECONDS)

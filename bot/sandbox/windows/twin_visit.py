@@ -226,8 +226,8 @@ class Visit(Common):
         limits = self.p["limits"]
         first = limits["stop"] + limits["program"] + limits["start"]
         return _TASK.format(
-            first=self.time(first),
-            end=self.time(first + 61 * 60),
+            first=_boundary(self.time(first)),
+            end=_boundary(self.time(first + 61 * 60)),
             command=_escape(str(self.host.system32 / "sc.exe")),
             arguments=_escape(f'start "{self.p["service"]}"'),
         )
@@ -273,13 +273,14 @@ class Visit(Common):
         self.write_journal("stopping")
         self.life.send_line("stopping", service)
         self.stopped = before
-        if before["state"] == "Running":
-            self.control_service(service, "stop")
-        begin = self.view.seconds()
+        begin, was_asked = self.view.seconds(), False
         while True:
             now = self.facts()
             if now["state"] == "Stopped" or is_new_process(now, before):
                 break
+            if now["state"] == "Running" and not was_asked:
+                was_asked = True
+                self.control_service(service, "stop")
             if self.view.seconds() - begin > limit:
                 raise ScriptError(
                     f"{service} did not stop within {number(limit)} s: process {shown(now['process'])} of "
@@ -336,6 +337,11 @@ def is_new_process(facts: JsonObject, before: JsonObject) -> bool:
 
 def _same_process(one: JsonObject, other: JsonObject) -> bool:
     return bool(one["process"] == other["process"] and one["process_started"] == other["process_started"])
+
+
+def _boundary(time: str) -> str:
+    """Return a time in whole seconds."""
+    return f"{time.rpartition('.')[0]}Z"
 
 
 def _escape(text: str) -> str:

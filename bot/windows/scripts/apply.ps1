@@ -64,11 +64,14 @@ function New-ProtectedFolder($path) {
 
 function Test-FolderProtected($path) {
     # SYSTEM (S-1-5-18) and Administrators (S-1-5-32-544), nobody else, nothing inherited, and no link to elsewhere.
+    # An owner may change the rights at any time, so that must be one of the two, or this account.
     if ([IO.File]::GetAttributes($path) -band [IO.FileAttributes]::ReparsePoint) { return $false }
+    $kind = [System.Security.Principal.SecurityIdentifier]
+    $we = @('S-1-5-18', 'S-1-5-32-544')
     $security = [IO.Directory]::GetAccessControl($path)
-    $rules = $security.GetAccessRules($true, $true, [System.Security.Principal.SecurityIdentifier])
-    $others = @($rules | Where-Object { @('S-1-5-18', 'S-1-5-32-544') -notcontains $_.IdentityReference.Value })
-    $security.AreAccessRulesProtected -and $others.Count -eq 0
+    $others = @($security.GetAccessRules($true, $true, $kind) | Where-Object { $we -notcontains $_.IdentityReference.Value })
+    $owners = $we + [System.Security.Principal.WindowsIdentity]::GetCurrent().User.Value
+    $security.AreAccessRulesProtected -and $others.Count -eq 0 -and $owners -contains $security.GetOwner($kind).Value
 }
 
 function Confirm-Folder($path) {
@@ -183,10 +186,11 @@ function Get-BackstopName {
 
 function Get-BackstopXml {
     # From the moment at which we should be done, each minute for an hour: a service that is still stopping then
-    # may stop later. `sc start` of a running service does nothing.
+    # may stop later. `sc start` of a running service does nothing. UNVERIFIED on Windows: made after the schema.
     $first = (Get-HostTime).AddSeconds($p.limits.stop + $p.limits.program + $p.limits.start)
     $end = $first.AddMinutes(61)
     $escape = { param($text) [Security.SecurityElement]::Escape($text) }
+    $boundary = { param($time) (Format-Time $time) -replace '\.\d+Z$', 'Z' }   # in whole seconds, as the schema shows it
     $sc = & $escape ([IO.Path]::Combine($env:SystemRoot, 'System32', 'sc.exe'))
     $service = & $escape "start `"$($p.service)`""
     @"
@@ -198,8 +202,8 @@ function Get-BackstopXml {
   <Triggers>
     <TimeTrigger>
       <Repetition><Interval>PT1M</Interval><Duration>PT1H</Duration></Repetition>
-      <StartBoundary>$(Format-Time $first)</StartBoundary>
-      <EndBoundary>$(Format-Time $end)</EndBoundary>
+      <StartBoundary>$(& $boundary $first)</StartBoundary>
+      <EndBoundary>$(& $boundary $end)</EndBoundary>
     </TimeTrigger>
   </Triggers>
   <Principals>
@@ -261,12 +265,16 @@ function Stop-Tentacle($before) {
     Write-Journal 'stopping'
     Send-Line 'stopping' $p.service
     $visit.stopped = $before   # from here on it is started again, whatever happens
-    if ($before.state -eq 'Running') { (Get-Service -Name $p.service).Stop() }
+    $asked = $false
     $begin = Get-Seconds
     while ($true) {
         $now = Get-ServiceFacts $p.service
         # A watchdog may have started it already: then it has stopped, too.
         if ($now.state -eq 'Stopped' -or (Test-NewProcess $now $before)) { break }
+        if ($now.state -eq 'Running' -and -not $asked) {   # one that still starts or stops takes no orders
+            $asked = $true
+            (Get-Service -Name $p.service).Stop()
+        }
         if ((Get-Seconds) - $begin -gt $p.limits.stop) {
             throw ("$($p.service) did not stop within $($p.limits.stop) s: process $($now.process) of $($now.account) is " +
                 "still there ($($now.state)). Nothing was killed; a scheduled task starts the service as soon as it has stopped")
@@ -441,8 +449,9 @@ function Invoke-Stop {
 function Invoke-Start {
     $now = Get-ServiceFacts $p.service
     $never = @{ process = $null; process_started = $null }
-    if ($now.state -eq 'Running' -and $visit.process_at_write -and $now.process -eq $visit.process_at_write) {
-        # A watchdog started it before the certificate was replaced: this process has the old one.
+    if ($visit.process_at_write -and $now.process -eq $visit.process_at_write) {
+        # A watchdog started it before the certificate was replaced: this process, running or still starting, has the
+        # old one.
         Stop-Tentacle $now
         Start-Tentacle $now
     } else {

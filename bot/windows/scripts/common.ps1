@@ -3,6 +3,7 @@
 param($p)
 
 # ---- Small things
+# A function that finds nothing says $null in so many words: one that gives nothing at all becomes {} in the JSON.
 
 function Get-HostTime {
     [DateTime]::UtcNow
@@ -14,12 +15,14 @@ function Get-Seconds {
 }
 
 function Format-Time($time) {
-    if ($time) { $time.ToUniversalTime().ToString('yyyy-MM-ddTHH:mm:ss.fffZ', [Globalization.CultureInfo]::InvariantCulture) }
+    if (-not $time) { return $null }
+    $time.ToUniversalTime().ToString('yyyy-MM-ddTHH:mm:ss.fffZ', [Globalization.CultureInfo]::InvariantCulture)
 }
 
 function Get-Field($object, $name) {
     # Under strict mode a missing property is an exception.
-    if ($object -and $object.PSObject.Properties[$name]) { $object.PSObject.Properties[$name].Value }
+    if (-not $object -or -not $object.PSObject.Properties[$name]) { return $null }
+    $object.PSObject.Properties[$name].Value
 }
 
 function Get-SafeName($instance) {
@@ -59,12 +62,14 @@ function Read-Configuration($path) {
 
 function Get-Setting($xml, $key) {
     $node = $xml.SelectSingleNode("//set[@key='$key']")
-    if ($node -and $node.InnerText.Trim()) { $node.InnerText.Trim() }
+    if (-not $node -or -not $node.InnerText.Trim()) { return $null }
+    $node.InnerText.Trim()
 }
 
 function Get-Thumbprint($xml) {
     $text = Get-Setting $xml 'Tentacle.CertificateThumbprint'
-    if ($text -match '^[0-9A-Fa-f]{40}$') { $text.ToUpperInvariant() }
+    if ($text -notmatch '^[0-9A-Fa-f]{40}$') { return $null }
+    $text.ToUpperInvariant()
 }
 
 # ---- What an earlier visit left
@@ -76,18 +81,16 @@ function Get-JournalPath($config) {
 function Read-Journal($config) {
     # How far which run came with this instance; nothing where no run ever touched it.
     $path = Get-JournalPath $config
-    if ([IO.File]::Exists($path)) { ConvertFrom-Json ([IO.File]::ReadAllText($path)) }
+    if (-not [IO.File]::Exists($path)) { return $null }
+    ConvertFrom-Json ([IO.File]::ReadAllText($path))
 }
 
 function Select-Journal($journal) {
     # The part of a journal that is reported.
-    if ($journal) {
-        [ordered]@{
-            run = Get-Field $journal 'run'; phase = Get-Field $journal 'phase'
-            old = Get-Field $journal 'old'; new = Get-Field $journal 'new'; at = Get-Field $journal 'at'
-        }
-    } else {
-        $null   # said in so many words: a function that gives nothing at all would become {} in the JSON
+    if (-not $journal) { return $null }
+    [ordered]@{
+        run = Get-Field $journal 'run'; phase = Get-Field $journal 'phase'
+        old = Get-Field $journal 'old'; new = Get-Field $journal 'new'; at = Get-Field $journal 'at'
     }
 }
 

@@ -21,7 +21,7 @@ function Find-Program {
         $exe = [IO.Path]::Combine($folder, 'Tentacle.exe')
         if ([IO.File]::Exists($exe)) { return $exe }
     }
-    return $null   # a function that gives nothing at all would become {} in the JSON
+    return $null
 }
 
 function Get-ProgramVersion($exe) {
