@@ -22,7 +22,7 @@ from bot.runs.directory import Directory
 from bot.runs.inspector import See
 from bot.runs.ledger import Ledger
 from bot.runs.legs import ON_HOST, Leg, legs_of
-from bot.settings import Deadlines
+from bot.settings_tables import Deadlines
 from bot.windows.errors import RemoteError, RemoteErrorKind
 from bot.windows.hands import Action, Applied, Hands, Job, Progress
 from bot.windows.transport import Endpoint

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from bot.settings import Deadlines
+from bot.settings_tables import Deadlines
 
 ROOT = Path(__file__).parents[2]
 LONGEST = 500
@@ -174,7 +174,7 @@ def test_the_environment_is_read_in_few_places():
 
 def test_every_deadline_is_waited_for():
     """No setting of [deadlines] is there for show: each is read by the code."""
-    text = "\n".join(p.read_text(encoding="utf-8") for p in modules("bot") if p.name != "settings.py")
+    text = "\n".join(p.read_text(encoding="utf-8") for p in modules("bot") if p.name != "settings_tables.py")
     assert [name for name in Deadlines.model_fields if not re.search(rf"deadlines\.{name}\b", text)] == []
 
 
