@@ -152,6 +152,33 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServerInstance:
+    """One instance of the Octopus Server program on a host: a node of the Server."""
+
+    name: str
+    config: str
+    service: str
+    exe: str
+    version: str | None
+    port: int = 10943
+    """Where it listens for polling Tentacles; the certificate served there is the Server's."""
+    state: ServiceState = ServiceState.RUNNING
+    process: int | None = None
+    process_started: datetime | None = None
+    account: str = ""
+    stored: Thumbprint | None = None
+    """What the program says the Server's certificate is: it stands in the database, for all nodes alike."""
+    stored_error: str | None = None
+    """Why the program could not tell, as a sentence: it may not reach the database from a remote log-on."""
+    served: Sighting | None = None
+    """By loopback, on the host itself: with which certificate this node was started."""
+    journal: HostJournal | None = None
+    backup: str | None = None
+    """Id of the newest run whose copy of the Server's certificate is still kept on the host."""
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
     """One Windows machine, as seen by one inspect visit."""
 
@@ -166,7 +193,24 @@ class HostFacts:
     tentacle_version: str | None
     watchdog: bool
     instances: tuple[Instance, ...]
+    servers: tuple[ServerInstance, ...] = ()
     at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerNode:
+    """One node of the Octopus Server, as its API tells."""
+
+    id: str
+    name: str
+    is_drained: bool
+    """Whether it takes no new tasks (Octopus: IsInMaintenanceMode)."""
+    is_offline: bool
+    running_tasks: int
+    task_cap: int
+    """Must be sent back with every change, or it may be reset."""
+    last_seen: datetime | None = None
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
