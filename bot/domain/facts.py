@@ -74,6 +74,8 @@ class Record:
     """Names of the worker pools, for a worker."""
     version: str | None = None
     """Of the Tentacle, as Octopus last saw it."""
+    os: str | None = None
+    """Of its machine, as Octopus last saw it."""
     signature_algorithm: str | None = None
     """Octopus's CertificateSignatureAlgorithm, such as `sha256RSA`."""
     proxy_id: str | None = None
@@ -304,6 +306,59 @@ class TargetFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OtherMachine:
+    """A machine in Octopus that no rotation of ours can reach: it is listed, never touched."""
+
+    name: str
+    kind: RecordKind
+    space: str
+    style: str
+    """Octopus's CommunicationStyle: `Ssh`, `KubernetesTentacle`, …"""
+    uri: str
+    thumbprint: Thumbprint | None
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeFacts:
+    """Everything observed of one node of the Octopus Server."""
+
+    node: ServerNode
+    host: HostFacts | None = None
+    host_error: str | None = None
+    instance: ServerInstance | None = None
+    instance_error: str | None = None
+    sightings: tuple[Sighting, ...] = ()
+    """From the bot; the host's own is in `instance.served`."""
+
+    @property
+    def name(self) -> str:
+        """The node's name in Octopus."""
+        return self.node.name
+
+    @property
+    def served(self) -> tuple[Thumbprint, ...]:
+        """The distinct thumbprints seen in handshakes with this node."""
+        own = (self.instance.served,) if self.instance and self.instance.served else ()
+        return tuple(dict.fromkeys(s.thumbprint for s in self.sightings + own if s.thumbprint))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFacts:
+    """Everything observed of the Octopus Server and of all that must trust it."""
+
+    thumbprint: Thumbprint
+    """Of its communications certificate, as the API tells."""
+    version: str
+    nodes: tuple[NodeFacts, ...]
+    tentacles: tuple[TargetFacts, ...]
+    """Every Tentacle of all spaces, targets and workers, disabled and offline ones too."""
+    others: tuple[OtherMachine, ...] = ()
+    unreadable_spaces: tuple[str, ...] = ()
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EstateIndex:
     """All records that the key can see, for matching names and finding clones."""
 
@@ -311,4 +366,6 @@ class EstateIndex:
     unreadable_spaces: tuple[str, ...] = ()
     other_machines: tuple[str, ...] = ()
     """Names of machines that have no Tentacle certificate (SSH, Kubernetes, cloud): named, never rotated."""
+    others: tuple[OtherMachine, ...] = ()
+    """The same machines with what Octopus knows of them."""
     at: datetime | None = field(default=None, compare=False)

@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from bot.domain.certificate import CertificateDetails
-from bot.domain.facts import TargetFacts
+from bot.domain.facts import NodeFacts, TargetFacts
 from bot.domain.thumbprint import Thumbprint
 
 
@@ -32,6 +32,14 @@ class StepKind(StrEnum):
     SERVED = "see the new certificate served"
     RECORD = "correct the thumbprint in Octopus"
     HEALTH = "Octopus health check"
+    EXPORT = "export the Server's present certificate"
+    DRAIN = "let the node's tasks end"
+    ADOPT = "import the Server's new certificate"
+    UNDRAIN = "let the node take tasks again"
+    TRUST = "trust the Server's new certificate, too"
+    TRUSTING = "see that its process trusts it"
+    FOLLOW = "trust the Server's new certificate instead"
+    UNTRUST = "remove the old trust"
 
 
 class Severity(StrEnum):
@@ -121,6 +129,71 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodePlan:
+    """What will be done to one node of the Server."""
+
+    name: str
+    """`node OCTO-1`: nodes and Tentacles may have the same name."""
+    facts: NodeFacts
+    steps: tuple[StepKind, ...]
+    digest: str
+
+
+class Hands(StrEnum):
+    """Why a person must do it, and where."""
+
+    LISTENING = "listening Tentacle"
+    POLLING = "polling Tentacle"
+    LINUX_LISTENING = "listening Tentacle on Linux"
+    LINUX_POLLING = "polling Tentacle on Linux"
+    KUBERNETES = "Kubernetes agent"
+    NONE = "needs nothing"
+    """It does not go by this certificate: SSH targets, polling over WebSocket, cloud targets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByHand:
+    """A machine that trusts the Server and that we cannot reach."""
+
+    name: str
+    hands: Hands
+    space: str
+    reason: str
+    instance: str = "Tentacle"
+    """The Tentacle instance for the command, as far as it is known."""
+    url: str = ""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the Server loses it at the switch if nobody acts."""
+        return self.hands is not Hands.NONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerPlan:
+    """What is particular to a rotation of the Server's certificate."""
+
+    old: Thumbprint
+    new: Thumbprint | None
+    """None until the Server has made it."""
+    version: str
+    nodes: tuple[NodePlan, ...]
+    """Those that run; the first one exports and imports."""
+    offline: tuple[str, ...]
+    """Names of nodes that do not run: they load the new certificate when they start."""
+    by_hand: tuple[ByHand, ...]
+    trust_waves: tuple[tuple[str, ...], ...]
+    follow_waves: tuple[tuple[str, ...], ...]
+    accepted_lost: int = 0
+    """How many machines the requester accepted to lose at the switch."""
+
+    @property
+    def lost(self) -> tuple[ByHand, ...]:
+        """The machines that the Server loses at the switch if nobody acts."""
+        return tuple(h for h in self.by_hand if h.is_lost)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """An immutable list of waves of targets."""
 
@@ -136,6 +209,14 @@ class Plan:
     """About how long the whole will take."""
     digest: str
     made: datetime
+    server: ServerPlan | None = None
+    """Where the Server's certificate is rotated: then the targets are the Tentacles that must trust the new one."""
+
+    @property
+    def subjects(self) -> tuple[tuple[str, tuple[StepKind, ...]], ...]:
+        """Everything that has steps, in the order in which people look at it: name and steps."""
+        nodes = self.server.nodes if self.server else ()
+        return tuple((s.name, s.steps) for s in (*nodes, *self.targets))
 
     def target(self, name: str) -> TargetPlan:
         """Return the plan of one target by its name."""
