@@ -215,8 +215,8 @@ class Plan:
     @property
     def subjects(self) -> tuple[tuple[str, tuple[StepKind, ...]], ...]:
         """Everything that has steps, in the order in which people look at it: name and steps."""
-        nodes = self.server.nodes if self.server else ()
-        return tuple((s.name, s.steps) for s in (*nodes, *self.targets))
+        nodes = tuple((n.name, n.steps) for n in self.server.nodes) if self.server else ()
+        return nodes + tuple((t.name, t.steps) for t in self.targets)
 
     def target(self, name: str) -> TargetPlan:
         """Return the plan of one target by its name."""

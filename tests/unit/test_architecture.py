@@ -206,7 +206,7 @@ def committed() -> list[Path]:
         if path.is_file()
         and path.suffix in TEXT
         and "__pycache__" not in path.parts
-        and path.name not in {"LICENSE", "uv.lock"}
+        and path.name not in {"LICENSE", "uv.lock", ".git"}
     ]
 
 
