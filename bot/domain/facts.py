@@ -135,6 +135,9 @@ class Instance:
     style: Style
     configured: Thumbprint | None
     trusted: tuple[Trust, ...] = ()
+    """The list in the configuration: what the next process will trust."""
+    trusting: tuple[Thumbprint, ...] | None = None
+    """What the running process said at its start that it trusts; None where its log does not tell."""
     port: int = 10933
     listen_address: str | None = None
     """The address the Tentacle binds, None for all."""

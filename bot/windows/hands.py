@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from bot.clock import Clock
-from bot.domain.facts import HostFacts, ServiceState, Sighting
+from bot.domain.facts import HostFacts, ServiceState, Sighting, Trust
 from bot.domain.thumbprint import Thumbprint
 from bot.windows import answers
 from bot.windows.errors import RemoteError, RemoteErrorKind
@@ -31,6 +31,14 @@ class Action(StrEnum):
     SERVED = "served"
     RESTORE = "restore"
     SWEEP = "sweep"
+    TRUST = "trust"
+    """Trust the Server's new certificate beside the old one, for its connections to a listening Tentacle."""
+    RETRUST = "retrust"
+    """Trust the new one in the place of the old one, where a polling Tentacle connects to this Server."""
+    UNTRUST = "untrust"
+    """Trust the old one no more; never a polling Tentacle's registration, never without the new one."""
+    TRUSTING = "trusting"
+    """See what the running process said that it trusts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +61,12 @@ class Job:
     listen_address: str | None = None
     restore_run: str | None = None
     """Whose copy is put back; None for this run's own."""
+    trust_old: str | None = None
+    """The Server's old thumbprint: exactly as it stands in the list where it is removed."""
+    trust_new: Thumbprint | None = None
+    """The Server's new thumbprint."""
+    server_addresses: tuple[str, ...] = ()
+    """`host:port` of every address at which this Server is polled: an entry of another one is another Server's."""
     program_seconds: float = 60
     stop_seconds: float = 90
     start_seconds: float = 60
@@ -82,6 +96,12 @@ class Applied:
     state: ServiceState
     process: int | None
     process_started: datetime | None
+    trusted: tuple[Trust, ...] = ()
+    """The list in the configuration afterwards."""
+    trusting: tuple[Thumbprint, ...] | None = None
+    """What the running process said at its start that it trusts; None where it was not asked or could not be seen."""
+    trusting_error: str | None = None
+    """Why it could not be seen, or why it cannot know the list, as a sentence."""
     output: tuple[str, ...] = ()
     """What the Tentacle program printed, line by line, scrubbed of everything that may be a key."""
 
@@ -132,6 +152,9 @@ class Hands:
             "port": job.port,
             "listen_ip": job.listen_address,
             "restore_run": job.restore_run,
+            "trust_old": job.trust_old,
+            "trust_new": job.trust_new,
+            "server_addresses": list(job.server_addresses),
         }
 
         def on_line(line: Line) -> None:
@@ -150,6 +173,9 @@ class Hands:
                 state=answers.state(value),
                 process=answers.number(value, "process"),
                 process_started=answers.time(value, "process_started"),
+                trusted=answers.trusted(value),
+                trusting=answers.trusting(value),
+                trusting_error=answers.text(value, "trusting_error"),
                 output=answers.output([line.value for line in lines if line.kind == "program"]),
             )
 

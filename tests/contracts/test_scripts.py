@@ -85,6 +85,9 @@ class Play:
             "port": tentacle.port,
             "listen_ip": None,
             "restore_run": None,
+            "trust_old": None,
+            "trust_new": None,
+            "server_addresses": [],
         } | changes
 
     def files(self) -> dict[str, Any]:
@@ -108,7 +111,7 @@ class Play:
             return {k: self.plain(v, k) for k, v in value.items() if k != "at" or "message" not in value}
         if isinstance(value, list | tuple):
             return [self.plain(v) for v in value]
-        if value and key in {"process", "hash"}:
+        if value and key in {"process", "write_process", "hash"}:
             return self._name(value, key)
         if value and key == "der":
             return self._name(hashlib.sha1(base64.b64decode(value)).hexdigest().upper(), "thumbprint")

@@ -55,6 +55,9 @@ class Visited:
             "port": tentacle.port,
             "listen_ip": None,
             "restore_run": None,
+            "trust_old": None,
+            "trust_new": None,
+            "server_addresses": [],
         } | changes
         options = ["-NoProfile", "-NonInteractive", "-EncodedCommand", encoded_bootstrap()]
         process = powershell.start(self.host, "powershell.exe", options)

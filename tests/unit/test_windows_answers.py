@@ -23,6 +23,7 @@ PLAIN: dict[str, Any] = {
     "error": None,
     "configured": "ab" * 20,
     "trusted": [{"thumbprint": "cd" * 20, "style": 1, "address": None, "squid": None, "subscription": None}],
+    "trusting": ["cd" * 20],
     "no_listen": False,
     "port": 10933,
     "listen_ip": None,
@@ -61,6 +62,7 @@ def test_an_instance_is_read_whole():
     assert one.configured == Thumbprint("AB" * 20)
     assert one.style is Style.LISTENING
     assert one.trusted[0].thumbprint == "CD" * 20
+    assert one.trusting == (Thumbprint("CD" * 20),)
     assert one.state is ServiceState.RUNNING
     assert one.process_started == datetime(2026, 1, 1, tzinfo=UTC)
     assert one.served
@@ -89,11 +91,18 @@ def test_one_element_may_come_as_itself():
     assert answers.host({**HOST, "instances": PLAIN}, "x", NOW, NOW).instances == (answers.instance(PLAIN),)
 
 
+@pytest.mark.parametrize("said", [[], ["\u200e" + "cd" * 20], ["everybody"]])
+def test_a_process_trusts_what_octopus_would_take_for_a_thumbprint(said):
+    """An invisible mark of a Windows dialog in it, and nobody is let in; to say nobody is not to say nothing."""
+    assert answers.instance({**PLAIN, "trusting": said}).trusting == ()
+
+
 def test_what_is_missing_is_empty():
     """A script of an older version knows fewer fields."""
     one = answers.instance({"name": "Tentacle"})
     assert one.state is ServiceState.MISSING
     assert one.trusted == one.children == ()
+    assert one.trusting is None
     assert one.served is one.journal is one.process_started is None
     assert answers.host({}, "10.0.0.1", NOW, NOW).computer == "10.0.0.1"
 
@@ -133,6 +142,7 @@ def test_pausing_services_are_paused(state):
         {"state": "Dancing"},
         {"trusted": ["AB"]},
         {"trusted": [{}] * (answers.ENTRIES + 1)},
+        {"trusting": [1]},
         {"children": [1]},
         {"config": "x" * (answers.TEXT + 1)},
         {"process_started": "yesterday"},

@@ -22,6 +22,9 @@ APPLIED = {
     "state": "Running",
     "process": 815,
     "process_started": "2026-01-05T09:00:00.000Z",
+    "trusted": PLAIN["trusted"],
+    "trusting": None,
+    "trusting_error": "the service does not run",
     "journal": None,
 }
 
@@ -93,6 +96,7 @@ def test_a_job_goes_out_whole_and_comes_back_as_a_result(play):
     assert applied.process == 815
     assert applied.served
     assert applied.served.thumbprint == NEW
+    assert (applied.trusting, applied.trusting_error) == (None, "the service does not run")
     assert parameters(play.programs[0]) == {
         "run": "r1",
         "instance": "Tentacle",
@@ -107,7 +111,25 @@ def test_a_job_goes_out_whole_and_comes_back_as_a_result(play):
         "port": 10933,
         "listen_ip": None,
         "restore_run": None,
+        "trust_old": None,
+        "trust_new": None,
+        "server_addresses": [],
     }
+
+
+def test_trust_goes_out_and_comes_back(play):
+    """The old one by its exact text; the list of the file, and what the running process said."""
+    seen = {"trusting": [str(NEW), f"\u200e{OLD}", str(NEW)], "trusting_error": None}
+    play.story = obedient(("applied", APPLIED | seen))
+    trust = {"trust_old": "ab" * 20, "trust_new": NEW, "server_addresses": ("octopus:10943",)}
+    actions = (Action.TRUST, Action.RETRUST, Action.UNTRUST, Action.TRUSTING)
+    asked = job(pfx=None, actions=actions, **trust)
+    applied = hands(play).apply(play.endpoint(), asked, deadline=10, on_progress=lambda _: None)
+    assert [t.text for t in applied.trusted] == ["cd" * 20]
+    assert (applied.trusting, applied.trusting_error) == ((NEW,), None)
+    sent = parameters(play.programs[0])
+    assert sent["actions"] == ["trust", "retrust", "untrust", "trusting"]
+    assert {name: sent[name] for name in trust} == {**trust, "server_addresses": ["octopus:10943"]}
 
 
 def test_progress_is_told_as_it_happens_and_output_is_kept(play):

@@ -278,6 +278,7 @@ class EngineProcess:
                 "HOME": str(home),
                 "PATH": "/usr/local/bin:/usr/bin:/bin",
                 "LANG": "C.UTF-8",
+                "TZ": "UTC",  # the local time of every host of the sandbox
                 "POWERSHELL_TELEMETRY_OPTOUT": "1",
                 "DOTNET_TieredPGO": "0",
             },

@@ -1,6 +1,5 @@
 """The second half of the twin of `apply.ps1`: the actions, and the visit that carries them out."""
 
-import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from bot.domain.thumbprint import Thumbprint
 from bot.sandbox.windows import pfx
 from bot.sandbox.windows.twin_common import (
+    TRUSTED,
     JsonObject,
     ScriptError,
     from_base64,
@@ -21,16 +21,15 @@ from bot.sandbox.windows.twin_common import (
     shown,
     thumbprint_of,
 )
-from bot.sandbox.windows.twin_visit import Visit
+from bot.sandbox.windows.twin_trust import PHASES, Trusting
+from bot.sandbox.windows.twin_visit import complaint
 
 _CERTIFICATE, _THUMBPRINT = "Tentacle.Certificate", "Tentacle.CertificateThumbprint"
-_TRUSTED = "Tentacle.Communication.TrustedOctopusServers"
-_MOST_CHARACTERS = 4000
 _SEQUENCE = 0x30
 """First byte of every DER file."""
 
 
-class Apply(Visit):
+class Apply(Trusting):
     """One apply visit."""
 
     # ---- The actions. Each returns what its `end` line tells
@@ -63,20 +62,6 @@ class Apply(Visit):
         self.write_journal("copied")
         return {"already": False}
 
-    def _tentacle(self, *arguments: str) -> JsonObject:
-        """Run the program and say `program`."""
-        result = self.run_program(self.p["exe"], list(arguments))
-        out, err = _without_secrets(result["out"]), _without_secrets(result["err"])
-        self.life.send_line("program", {"code": result["code"], "out": out, "err": err})
-        return {"code": result["code"], "err": err}
-
-    def _save_written(self, phase: str, new: str | None) -> None:
-        """Note what the file is now, and which process still runs with what it was before."""
-        self.process_at_write = self.facts()["process"]
-        self.notes["hash"] = self.hash_of(self.p["config"])
-        self.notes["new"] = new
-        self.write_journal(phase)
-
     def _confirm_pfx(self, data: bytes) -> None:
         """See that this host can read the file, and that it holds what was planned."""
         try:
@@ -101,15 +86,15 @@ class Apply(Visit):
         file = folder / "certificate.pfx"
         self.write_bytes(file, data)
         self.write_journal("importing")
-        result = self._tentacle("import-certificate", f"--instance={p['instance']}", f"--from-file={file}")
+        result = self.tentacle("import-certificate", f"--instance={p['instance']}", f"--from-file={file}")
         self._clear_pfx()
         configured = self.configured()
         if not same(configured, p["new"]):
             raise ScriptError(
                 f"import-certificate ended with exit code {result['code']}, and {shown(configured)} is configured: "
-                f"{_complaint(result)}"
+                f"{complaint(result)}"
             )
-        self._save_written("imported", configured)
+        self.save_written("imported", configured)
         return {"already": False}
 
     def _make(self) -> JsonObject:
@@ -118,17 +103,17 @@ class Apply(Visit):
         if ours and same(configured, notes["new"]):
             return {"already": True}
         if ours and notes["phase"] == "making":
-            self._save_written("made", configured)
+            self.save_written("made", configured)
             return {"already": True}
         self.write_journal("making")
-        result = self._tentacle("new-certificate", f"--instance={self.p['instance']}")
+        result = self.tentacle("new-certificate", f"--instance={self.p['instance']}")
         made = self.configured()
         if not made or same(made, configured):
             raise ScriptError(
                 f"new-certificate ended with exit code {result['code']}, and the thumbprint did not change: "
-                f"{_complaint(result)}"
+                f"{complaint(result)}"
             )
-        self._save_written("made", made)
+        self.save_written("made", made)
         return {"already": False}
 
     def _stop(self) -> JsonObject:
@@ -186,9 +171,7 @@ class Apply(Visit):
         keys = (_CERTIFICATE, _THUMBPRINT)
         if all(kept.get(key) == current.get(key) for key in keys):
             return {"already": True}
-        is_untouched = same(self.hash_of(p["config"]), self.notes["hash"]) and kept.get(_TRUSTED) == current.get(
-            _TRUSTED
-        )
+        is_untouched = same(self.hash_of(p["config"]), self.notes["hash"]) and kept.get(TRUSTED) == current.get(TRUSTED)
         self.write_journal("restoring")
         if is_untouched:
             self.write_whole(p["config"], self.read_bytes(copy))
@@ -200,7 +183,7 @@ class Apply(Visit):
         configured = self.configured()
         if not same(configured, wanted):
             raise ScriptError(f"after the restore {shown(configured)} is configured, not {wanted}")
-        self._save_written("restored", self.notes["new"] if same(run, p["run"]) else wanted)
+        self.save_written("restored", self.notes["new"] if same(run, p["run"]) else wanted)
         return {"already": False, "whole": is_untouched}
 
     def _sweep(self) -> JsonObject:
@@ -224,6 +207,10 @@ class Apply(Visit):
             "start": self._start,
             "restart": self._restart,
             "served": self._served,
+            "trust": lambda: self.change_trust("trust"),
+            "retrust": lambda: self.change_trust("retrust"),
+            "untrust": lambda: self.change_trust("untrust"),
+            "trusting": self.see_trusting,
             "restore": self._restore,
             "sweep": self._sweep,
         }
@@ -262,6 +249,9 @@ class Apply(Visit):
             "state": facts["state"],
             "process": facts["process"],
             "process_started": facts["process_started"],
+            "trusted": self.trust_list(),
+            "trusting": self.trusted_by_process["thumbprints"],
+            "trusting_error": self.trusted_by_process["error"],
             "journal": select_journal(self.read_journal(self.p["config"])),
         }
 
@@ -275,6 +265,8 @@ class Apply(Visit):
                 self.confirm_expected()
                 if self.notes["phase"] == "begun":
                     self.write_journal("begun")
+            if change := next((a for a in actions if a in PHASES), None):
+                self.is_trust_done(change)
             for action in actions:
                 self._act(action)
         finally:
@@ -291,19 +283,6 @@ class Apply(Visit):
             if self.problem and not same(error.message, self.problem):
                 raise ScriptError(f"{error.message}. And then: {self.problem}") from error
             raise
-
-
-def _without_secrets(text: str) -> str:
-    """Remove what could be a key from what a program printed."""
-    text = re.sub(r"-----BEGIN.*?(-----END[^\r\n]*|$)", "[removed]", text, flags=re.DOTALL)
-    text = re.sub(r"[A-Za-z0-9+/=]{100,}", "[removed]", text)
-    return f"...{text[-_MOST_CHARACTERS:]}" if len(text) > _MOST_CHARACTERS else text
-
-
-def _complaint(result: JsonObject) -> str:
-    """Return the decisive line of what Tentacle prints when it fails: the first that is no ruler."""
-    lines = [s for s in re.split(r"\r?\n", result["err"]) if s.strip() and not re.fullmatch(r"[=-]+", s)]
-    return lines[0].strip() if lines else "it said nothing"
 
 
 def _loaded(data: bytes) -> tuple[Thumbprint, bool]:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from bot.sandbox.windows.host import Host
 
 JsonObject = dict[str, Any]
+TRUSTED = "Tentacle.Communication.TrustedOctopusServers"
+_LOG_BYTES = 2 * 1024 * 1024
 
 
 class Killed(BaseException):
@@ -217,6 +219,44 @@ class Common:
             except ServiceError as error:
                 raise ScriptError(str(error)) from error
 
+    # ---- Trust
+
+    def trusting(self, document: Document, config: str, facts: JsonObject) -> JsonObject:
+        """Return whom the running process trusts: it says so once, at its start."""
+        try:
+            return {"thumbprints": self._said(document, config, facts), "error": None}
+        except ScriptError as error:
+            return {"thumbprints": None, "error": error.message}
+
+    def _said(self, document: Document, config: str, facts: JsonObject) -> list[str]:
+        if facts["state"] != "Running" or not facts["process_started"]:
+            raise ScriptError("the service does not run")
+        since = facts["process_started"].replace("T", " ").rstrip("Z")
+        folder = Path(config).parent / (document.get("Octopus.Home") or "") / "Logs"
+        text = "\n".join(self._read_end(file) for file in self._logs(folder))
+        said = re.compile(
+            rf"^(\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) +{facts['process']} +\S+ +\S+ +"
+            r"(?:Agent will trust Octopus Servers with the thumbprint: (\S+)|The agent is not configured to trust any)",
+            re.MULTILINE,
+        )
+        lines = [m for m in said.finditer(text) if m[1] >= since]
+        if not lines:
+            raise ScriptError(f"the logs in {folder} tell nothing of the start of process {facts['process']}")
+        return [m[2] for m in lines if m[2]]
+
+    def _logs(self, folder: Path) -> list[Path]:
+        """Return Tentacle's log, and in front of it the two newest of those that were rolled away."""
+        self.life.check()
+        if not folder.is_dir():
+            raise ScriptError(f"Could not find a part of the path '{folder}'.", "System.IO.DirectoryNotFoundException")
+        rolled = sorted(folder.glob("OctopusTentacle.*.txt"), key=lambda f: f.stat().st_mtime)[-2:]
+        current = folder / "OctopusTentacle.txt"
+        return [*rolled, current] if current.is_file() else rolled
+
+    def _read_end(self, file: Path) -> str:
+        data = self.read_bytes(file)
+        return data[-_LOG_BYTES:].decode("utf-8-sig", "replace").replace("\r\n", "\n")
+
     # ---- What is served
 
     def look_at_served(self, port: int, listen_ip: str | None, seconds: float) -> JsonObject:
@@ -302,6 +342,23 @@ def thumbprint_of(document: Document) -> str | None:
     """Return the configured thumbprint, where the text is one."""
     text = document.get("Tentacle.CertificateThumbprint") or ""
     return text.upper() if re.fullmatch(r"[0-9A-Fa-f]{40}", text) else None
+
+
+def trusted_of(document: Document) -> list[JsonObject]:
+    """Return the list of trusted Servers."""
+    text = document.get(TRUSTED)
+    found = from_json(text) if text else None
+    entries = found if isinstance(found, list) else [found] if found else []
+    return [
+        {
+            "thumbprint": e.get("Thumbprint"),
+            "style": e.get("CommunicationStyle"),
+            "address": e.get("Address"),
+            "squid": e.get("Squid"),
+            "subscription": e.get("SubscriptionId"),
+        }
+        for e in entries
+    ]
 
 
 def select_journal(journal: Fields | None) -> JsonObject | None:

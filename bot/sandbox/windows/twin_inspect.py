@@ -5,7 +5,6 @@ from pathlib import Path
 from bot.sandbox.windows.schedule import WATCHDOG
 from bot.sandbox.windows.twin_common import (
     Common,
-    Document,
     Fields,
     JsonObject,
     ScriptError,
@@ -13,6 +12,7 @@ from bot.sandbox.windows.twin_common import (
     same,
     select_journal,
     thumbprint_of,
+    trusted_of,
 )
 
 _DEFAULT_PORT = 10933
@@ -76,6 +76,7 @@ class Inspect(Common):
             "served": None,
             "journal": None,
             "backup": None,
+            "trusting": None,
         }
         try:
             self._fill(facts, index)
@@ -94,7 +95,7 @@ class Inspect(Common):
 
         document = self.read_configuration(config)
         facts["configured"] = thumbprint_of(document)
-        facts["trusted"] = _trusted(document)
+        facts["trusted"] = trusted_of(document)
         facts["no_listen"] = same(document.get("Tentacle.Services.NoListen"), "true")
         port = document.get("Tentacle.Services.PortNumber")
         if port:
@@ -103,6 +104,7 @@ class Inspect(Common):
         facts["home"] = document.get("Octopus.Home")
         facts["journal"] = select_journal(self.read_journal(config))
         facts["backup"] = self._backup(config)
+        facts["trusting"] = self.trusting(document, config, facts)["thumbprints"]
         if self.p["loopback"] and not facts["no_listen"] and facts["state"] == "Running":
             facts["served"] = self.look_at_served(facts["port"], facts["listen_ip"], self.p["loopback_seconds"])
 
@@ -127,22 +129,6 @@ class Inspect(Common):
 
 def _service_name(instance: str) -> str:
     return "OctopusDeploy Tentacle" if same(instance, "Tentacle") else f"OctopusDeploy Tentacle: {instance}"
-
-
-def _trusted(document: Document) -> list[JsonObject]:
-    text = document.get("Tentacle.Communication.TrustedOctopusServers")
-    found = from_json(text) if text else None
-    entries = found if isinstance(found, list) else [found] if found else []
-    return [
-        {
-            "thumbprint": e.get("Thumbprint"),
-            "style": e.get("CommunicationStyle"),
-            "address": e.get("Address"),
-            "squid": e.get("Squid"),
-            "subscription": e.get("SubscriptionId"),
-        }
-        for e in entries
-    ]
 
 
 def _port(text: str) -> int:

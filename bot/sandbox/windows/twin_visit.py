@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -51,6 +52,7 @@ _TASK = """\
   </Actions>
 </Task>"""
 _LOOK_SECONDS = 0.25
+_MOST_CHARACTERS = 4000
 
 
 class Visit(Common):
@@ -67,6 +69,8 @@ class Visit(Common):
         """The process that ran when the configuration was written: it knows nothing of it."""
         self.pfx_folder: Path | None = None
         self.served: JsonObject | None = None
+        self.trusted_by_process: JsonObject = {"thumbprints": None, "error": None}
+        """What the running process said that it trusts."""
         self.problem: str | None = None
 
     @property
@@ -154,6 +158,8 @@ class Visit(Common):
             "process": None,
             "process_started": None,
             "backstop": False,
+            "write_process": None,
+            "write_process_started": None,
         }
         if same(found.get("run"), p["run"]):
             journal = {key: found.get(key) for key in journal}
@@ -318,6 +324,23 @@ class Visit(Common):
         self.save_started(now)
         self.life.send_line("started", service)
 
+    def tentacle(self, *arguments: str) -> JsonObject:
+        """Run the program and say `program`."""
+        result = self.run_program(self.p["exe"], list(arguments))
+        out, err = _without_secrets(result["out"]), _without_secrets(result["err"])
+        self.life.send_line("program", {"code": result["code"], "out": out, "err": err})
+        return {"code": result["code"], "out": out, "err": err}
+
+    def save_written(self, phase: str, new: str | None) -> None:
+        """Note what the file is now, and which process still runs with what it was before."""
+        facts = self.facts()
+        self.process_at_write = facts["process"]
+        self.notes["write_process"] = facts["process"]
+        self.notes["write_process_started"] = facts["process_started"]
+        self.notes["hash"] = self.hash_of(self.p["config"])
+        self.notes["new"] = new
+        self.write_journal(phase)
+
     def was_restarted(self) -> bool:
         """Return whether a visit of this run did it already."""
         before, now = self.notes, self.facts()
@@ -328,6 +351,19 @@ class Visit(Common):
     def _note_process(self, facts: JsonObject) -> None:
         self.notes["process"] = facts["process"]
         self.notes["process_started"] = facts["process_started"]
+
+
+def _without_secrets(text: str) -> str:
+    """Remove what could be a key from what a program printed."""
+    text = re.sub(r"-----BEGIN.*?(-----END[^\r\n]*|$)", "[removed]", text, flags=re.DOTALL)
+    text = re.sub(r"[A-Za-z0-9+/=]{100,}", "[removed]", text)
+    return f"...{text[-_MOST_CHARACTERS:]}" if len(text) > _MOST_CHARACTERS else text
+
+
+def complaint(result: JsonObject) -> str:
+    """Return the decisive line of what Tentacle prints when it fails: the first that is no ruler."""
+    lines = [s for s in re.split(r"\r?\n", result["err"]) if s.strip() and not re.fullmatch(r"[=-]+", s)]
+    return lines[0].strip() if lines else "it said nothing"
 
 
 def is_new_process(facts: JsonObject, before: JsonObject) -> bool:

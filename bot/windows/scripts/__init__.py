@@ -17,12 +17,16 @@ BOOTSTRAP: str = _text("bootstrap.ps1")
 """What reads a script and its parameters from standard input and runs it: the same on every visit."""
 
 
+_PARTS = {"inspect": ("common", "inspect"), "apply": ("common", "trust", "apply")}
+"""The files of which each script is made, in the order in which they are sent."""
+
+
 @cache
 def script(name: str) -> str:
-    """Return the text of a script, what both share in front; `name` is `inspect` or `apply`, else FileNotFoundError."""
-    if name not in {"inspect", "apply"}:
+    """Return the text of a script, its parts in their order; `name` is `inspect` or `apply`, else FileNotFoundError."""
+    if name not in _PARTS:
         raise FileNotFoundError(f"there is no script {name}")
-    return _text("common.ps1") + "\n" + _text(f"{name}.ps1")
+    return "\n".join(_text(f"{part}.ps1") for part in _PARTS[name])
 
 
 @cache

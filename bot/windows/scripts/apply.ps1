@@ -11,9 +11,9 @@
 #
 # Parameters: run, instance, exe, config, service, expected (thumbprint that the plan was made for), new (thumbprint or
 # null), pfx (base64 or null), actions, limits {program, stop, start, visit, loopback} in seconds, port, listen_ip,
-# restore_run (whose copy to put back, or null: this run's).
+# restore_run (whose copy to put back, or null: this run's), trust_old (exact text), trust_new, server_addresses (host:port).
 # Lines: begin, end, program, stopping, stopped, started, waiting, refused (nothing was changed), applied.
-# common.ps1 stands in front of this text.
+# common.ps1 and trust.ps1 stand in front of this text.
 
 $visit = @{
     mutex = $null; journal = $null
@@ -21,6 +21,7 @@ $visit = @{
     backstop = $false          # the backstop is registered
     process_at_write = $null   # the process that ran when the configuration was written: it knows nothing of it
     pfx_folder = $null; served = $null; problem = $null
+    trusting = @{ thumbprints = $null; error = $null }   # what the running process said that it trusts
 }
 
 function Deny($reason, $message) {
@@ -113,7 +114,8 @@ function Write-Journal($phase) {
 function Open-Journal {
     $found = Read-Journal $p.config
     $journal = [ordered]@{ run = $p.run; phase = 'begun'; old = $p.expected; new = $p.new; at = $null
-        hash = $null; process = $null; process_started = $null; backstop = $false }
+        hash = $null; process = $null; process_started = $null; backstop = $false
+        write_process = $null; write_process_started = $null }
     if ((Get-Field $found 'run') -eq $p.run) {
         foreach ($key in @($journal.Keys)) { $journal[$key] = Get-Field $found $key }
         $visit.backstop = [bool]$journal.backstop
@@ -362,7 +364,7 @@ function Invoke-Tentacle([string[]]$arguments) {
     $out = Hide-Secrets $result.out
     $err = Hide-Secrets $result.err
     Send-Line 'program' ([ordered]@{ code = $result.code; out = $out; err = $err })
-    @{ code = $result.code; err = $err }
+    @{ code = $result.code; out = $out; err = $err }
 }
 
 function Get-Complaint($result) {
@@ -373,7 +375,10 @@ function Get-Complaint($result) {
 
 function Save-Written($phase, $new) {
     # After a write: what the file is now, and which process still runs with what it was before.
-    $visit.process_at_write = (Get-ServiceFacts $p.service).process
+    $facts = Get-ServiceFacts $p.service
+    $visit.process_at_write = $facts.process
+    $visit.journal.write_process = $facts.process
+    $visit.journal.write_process_started = $facts.process_started
     $visit.journal.hash = Get-Hash $p.config
     $visit.journal.new = $new
     Write-Journal $phase
@@ -547,6 +552,10 @@ function Invoke-Action($action) {
         'start' { Invoke-Start }
         'restart' { Invoke-Restart }
         'served' { Invoke-Served }
+        'trust' { Invoke-TrustChange 'trust' }
+        'retrust' { Invoke-TrustChange 'retrust' }
+        'untrust' { Invoke-TrustChange 'untrust' }
+        'trusting' { Invoke-Trusting }
         'restore' { Invoke-Restore }
         'sweep' { Invoke-Sweep }
         default { throw "this script knows no action $action" }
@@ -579,6 +588,7 @@ function Get-Applied {
     [ordered]@{
         configured = Get-Configured; served = $visit.served; new = $visit.journal.new; state = $facts.state
         process = $facts.process; process_started = $facts.process_started
+        trusted = @(Get-TrustList); trusting = $visit.trusting.thumbprints; trusting_error = $visit.trusting.error
         journal = Select-Journal (Read-Journal $p.config)
     }
 }
@@ -593,6 +603,8 @@ function Invoke-Visit {
             Confirm-Expected
             if ($visit.journal.phase -eq 'begun') { Write-Journal 'begun' }
         }
+        # What must be refused is refused before anything is stopped.
+        $actions | Where-Object { $TrustPhases.ContainsKey($_) } | Select-Object -First 1 | ForEach-Object { $null = Test-TrustDone $_ }
         foreach ($action in $actions) { Invoke-Action $action }
     } finally {
         Complete-Visit

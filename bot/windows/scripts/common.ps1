@@ -117,6 +117,62 @@ function Get-ServiceFacts($name) {
     }
 }
 
+# ---- Trust: the list in the file, and the one that the running process honours
+
+function Get-Trusted($xml) {
+    $text = Get-Setting $xml 'Tentacle.Communication.TrustedOctopusServers'
+    if (-not $text) { return }
+    $list = ConvertFrom-Json $text   # assigned first: 5.1 puts an array through the pipeline as one object
+    foreach ($entry in $list) {
+        [ordered]@{
+            thumbprint = Get-Field $entry 'Thumbprint'; style = Get-Field $entry 'CommunicationStyle'
+            address = Get-Field $entry 'Address'; squid = Get-Field $entry 'Squid'
+            subscription = Get-Field $entry 'SubscriptionId'
+        }
+    }
+}
+
+function Read-End($path, $most) {
+    # The end of a file that a running program keeps open, of so many bytes.
+    $share = [IO.FileShare]'ReadWrite, Delete'
+    $file = New-Object System.IO.FileStream($path, [IO.FileMode]::Open, [IO.FileAccess]::Read, $share)
+    try {
+        $null = $file.Seek([Math]::Max(0, $file.Length - $most), [IO.SeekOrigin]::Begin)
+        (New-Object System.IO.StreamReader($file)).ReadToEnd()
+    } finally {
+        $file.Dispose()
+    }
+}
+
+function Find-Logs($folder) {
+    # Tentacle's log, and the two newest of those that were rolled away: a start may stand in one of them.
+    $current = [IO.Path]::Combine($folder, 'OctopusTentacle.txt')
+    [IO.Directory]::GetFiles($folder, 'OctopusTentacle.*.txt') | Where-Object { $_ -ne $current } |
+        Sort-Object { [IO.File]::GetLastWriteTimeUtc($_) } | Select-Object -Last 2
+    if ([IO.File]::Exists($current)) { $current }
+}
+
+function Get-Trusting($xml, $config, $facts) {
+    # Whom the running process trusts: it says so once, at its start. Lines: local time, process, thread, level, message.
+    $found = @{ thumbprints = $null; error = $null }
+    try {
+        if ($facts.state -ne 'Running' -or -not $facts.process_started) { throw 'the service does not run' }
+        $started = [DateTime]::Parse($facts.process_started, [Globalization.CultureInfo]::InvariantCulture, [Globalization.DateTimeStyles]::RoundtripKind)
+        $since = $started.ToLocalTime().ToString('yyyy-MM-dd HH:mm:ss.fff', [Globalization.CultureInfo]::InvariantCulture)
+        $folder = [IO.Path]::Combine([IO.Path]::GetDirectoryName($config), "$(Get-Setting $xml 'Octopus.Home')", 'Logs')
+        $text = @(Find-Logs $folder | ForEach-Object { Read-End $_ 2MB }) -join "`n"
+        $said = '(?m)^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) +' + $facts.process + ' +\S+ +\S+ +' +
+            '(?:Agent will trust Octopus Servers with the thumbprint: (\S+)|The agent is not configured to trust any)'
+        # Process ids come again: what was said before this process started was another's.
+        $lines = @([regex]::Matches($text, $said) | Where-Object { [string]::CompareOrdinal($_.Groups[1].Value, $since) -ge 0 })
+        if (-not $lines.Count) { throw "the logs in $folder tell nothing of the start of process $($facts.process)" }
+        $found.thumbprints = @($lines | ForEach-Object { $_.Groups[2].Value } | Where-Object { $_ })
+    } catch {
+        $found.error = Get-Cause $_
+    }
+    $found
+}
+
 # ---- What is served
 
 function Get-LoopbackAddress($listenIp, $port) {

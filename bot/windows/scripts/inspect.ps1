@@ -36,19 +36,6 @@ function Test-Watchdog {
     (Invoke-Schtasks @('/Query', '/TN', $WatchdogTask)).code -eq 0
 }
 
-function Get-Trusted($xml) {
-    $text = Get-Setting $xml 'Tentacle.Communication.TrustedOctopusServers'
-    if (-not $text) { return }
-    $list = ConvertFrom-Json $text   # assigned first: 5.1 puts an array through the pipeline as one object
-    foreach ($entry in $list) {
-        [ordered]@{
-            thumbprint = Get-Field $entry 'Thumbprint'; style = Get-Field $entry 'CommunicationStyle'
-            address = Get-Field $entry 'Address'; squid = Get-Field $entry 'Squid'
-            subscription = Get-Field $entry 'SubscriptionId'
-        }
-    }
-}
-
 function Get-Children($id) {
     # A script or a deployment in progress. conhost.exe comes with every console program and means nothing.
     if (-not $id) { return }
@@ -79,7 +66,7 @@ function Get-Instance($index) {
         name = [IO.Path]::GetFileNameWithoutExtension($index); config = $null; service = $null; error = $null
         configured = $null; trusted = @(); no_listen = $false; port = $DefaultPort; listen_ip = $null; home = $null
         state = 'Missing'; start_mode = $null; account = $null; process = $null; process_started = $null
-        children = @(); served = $null; journal = $null; backup = $null
+        children = @(); served = $null; journal = $null; backup = $null; trusting = $null
     }
     try {
         $entry = ConvertFrom-Json ([IO.File]::ReadAllText($index))
@@ -100,6 +87,7 @@ function Get-Instance($index) {
         $facts.home = Get-Setting $xml 'Octopus.Home'
         $facts.journal = Select-Journal (Read-Journal $facts.config)
         $facts.backup = Find-Backup $facts.config
+        $facts.trusting = (Get-Trusting $xml $facts.config $facts).thumbprints
         if ($p.loopback -and -not $facts.no_listen -and $facts.state -eq 'Running') {
             $facts.served = Get-Served $facts.port $facts.listen_ip $p.loopback_seconds
         }
