@@ -6,10 +6,11 @@ from datetime import timedelta
 from pathlib import Path
 
 from bot.clock import Clock
-from bot.domain.facts import EstateIndex, Pool, Record, Sighting, TaskInfo
+from bot.domain.facts import EstateIndex, Pool, Record, ServerNode, Sighting, TaskInfo
 from bot.domain.thumbprint import Thumbprint
 from bot.octopus.documents import Space
 from bot.octopus.errors import OctopusError, OctopusErrorKind, RecordVanished
+from bot.octopus.nodes import Nodes
 from bot.octopus.permissions import Permissions
 from bot.octopus.records import Records
 from bot.octopus.tasks import HealthReport, HealthTask, TaskResult, Tasks
@@ -52,6 +53,7 @@ class Client:
         self._records = Records(wire, self._permissions)
         self._thumbprints = Thumbprints(wire, self._records)
         self._work = Work(wire)
+        self._nodes = Nodes(wire)
         self.tasks = Tasks(wire, self._records)
 
     def patient(self, seconds: float) -> "Client":
@@ -84,6 +86,18 @@ class Client:
             if found := Thumbprint.maybe(document.get("Thumbprint")):
                 return found
         raise self._wire.unexpected(_CERTIFICATE_PATHS[-1], "the thumbprint of the Server's certificate was expected")
+
+    def nodes(self) -> tuple[ServerNode, ...]:
+        """Return all nodes of the Server, also those that do not run."""
+        return self._nodes.all()
+
+    def drain(self, node: ServerNode, *, drained: bool) -> ServerNode:
+        """Have a node take no new tasks, or take them again; done already is done."""
+        return self._nodes.drain(node, drained=drained)
+
+    def node_tasks(self, node: ServerNode) -> tuple[TaskInfo, ...]:
+        """Return what a node executes now."""
+        return self._nodes.tasks(node)
 
     def spaces(self) -> tuple[Space, ...]:
         """Return all spaces that the key may enter."""

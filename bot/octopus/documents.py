@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from bot.domain.facts import Health, Record, RecordKind, Style
+from bot.domain.facts import Health, OtherMachine, Record, RecordKind, Style
 from bot.domain.thumbprint import Thumbprint
 
 Document = dict[str, Any]
@@ -80,10 +80,27 @@ def to_record(document: Document, *, kind: RecordKind, space: Space, names: Name
         environments=_named(document.get("EnvironmentIds"), names.environments),
         roles=_named(document.get("Roles"), {}),
         pools=_named(document.get("WorkerPoolIds"), names.pools),
+        os=_text(document.get("OperatingSystem")) or None,
         version=(_text(version.get("Version")) or None) if isinstance(version, dict) else None,
         signature_algorithm=_text(endpoint.get("CertificateSignatureAlgorithm")) or None,
         proxy_id=_text(endpoint.get("ProxyId")) or None,
         policy_id=_text(document.get("MachinePolicyId")) or None,
+        url=portal_url(url, space.id, f"infrastructure/{_FOLDERS[kind]}/{_text(document.get('Id'))}/settings"),
+    )
+
+
+def to_other(document: Document, *, kind: RecordKind, space: Space, url: str) -> OtherMachine:
+    """Return a machine that has no certificate of ours: what it is, as far as its document tells."""
+    endpoint = endpoint_of(document)
+    agent = endpoint.get("TentacleEndpointConfiguration")
+    inner = agent if isinstance(agent, dict) else {}
+    return OtherMachine(
+        name=_text(document.get("Name")),
+        kind=kind,
+        space=space.name,
+        style=_text(endpoint.get("CommunicationStyle")) or "None",
+        uri=_text(inner.get("Uri")) or _text(endpoint.get("Uri")) or _text(document.get("Uri")),
+        thumbprint=Thumbprint.maybe(_text(inner.get("Thumbprint"))),
         url=portal_url(url, space.id, f"infrastructure/{_FOLDERS[kind]}/{_text(document.get('Id'))}/settings"),
     )
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from bot.domain.facts import EstateIndex, Pool, Record, RecordKind, Sighting, Style
+from bot.domain.facts import EstateIndex, OtherMachine, Pool, Record, RecordKind, Sighting, Style
 from bot.domain.thumbprint import Thumbprint
 from bot.octopus.documents import (
     Document,
@@ -16,6 +16,7 @@ from bot.octopus.documents import (
     has_certificate,
     path_of,
     to_health,
+    to_other,
     to_record,
 )
 from bot.octopus.errors import OctopusError, OctopusErrorKind, RecordVanished
@@ -32,7 +33,7 @@ _TENTACLE_PORT = 10933
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SpaceReading:
     records: tuple[Record, ...] = ()
-    others: tuple[str, ...] = ()
+    others: tuple[OtherMachine, ...] = ()
     unreadable: str | None = None
 
 
@@ -66,7 +67,8 @@ class Records:
         return EstateIndex(
             records=tuple(record for reading in readings for record in reading.records),
             unreadable_spaces=(*unreadable, *partly),
-            other_machines=tuple(dict.fromkeys(name for reading in readings for name in reading.others)),
+            other_machines=tuple(dict.fromkeys(o.name for reading in readings for o in reading.others)),
+            others=tuple(o for reading in readings for o in reading.others),
             at=self._wire.clock.now(),
         )
 
@@ -148,7 +150,7 @@ class Records:
 
     def _read_space(self, space: Space) -> _SpaceReading:
         records: list[Record] = []
-        others: list[str] = []
+        others: list[OtherMachine] = []
         refused: list[str] = []
         for kind in RecordKind:
             try:
@@ -159,7 +161,11 @@ class Records:
                 refused.append(error.permission or f"the right to see its {kind.value}s")
                 continue
             records += self._to_records(documents, kind, space)
-            others += [d["Name"] for d in documents if not has_certificate(d) and isinstance(d.get("Name"), str)]
+            others += [
+                to_other(d, kind=kind, space=space, url=self._wire.url)
+                for d in documents
+                if not has_certificate(d) and isinstance(d.get("Name"), str)
+            ]
         unreadable = f"{space.name} (missing: {', '.join(refused)})" if refused else None
         return _SpaceReading(records=tuple(records), others=tuple(others), unreadable=unreadable)
 

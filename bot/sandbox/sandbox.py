@@ -1,11 +1,12 @@
 """The sandbox: one estate with its Slack, its Octopus Server and its Windows hosts, and the configuration for a bot."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from bot.domain.facts import Health
 from bot.sandbox import estate as estates
-from bot.sandbox.octopus.server import OctopusServer
+from bot.sandbox.octopus.server import NODE, OctopusServer
 from bot.sandbox.slack.server import SlackServer
 from bot.sandbox.windows.wsman import WinRmServer
 from bot.sandbox.world import World
@@ -30,6 +31,7 @@ class Sandbox:
         seed: int = 1,
         pace: float = 1.0,
         port: int = 0,
+        nodes: Sequence[str] = (NODE,),
         powershell: Path | str | None = "auto",
         real_limits: bool = True,
         extra: str = "",
@@ -38,7 +40,7 @@ class Sandbox:
         state.mkdir(parents=True, exist_ok=True)
         self.state = state
         self.world = World(state / "world", seed=seed, pace=pace, powershell=powershell)  # type: ignore[arg-type]
-        self.octopus = OctopusServer(self.world)
+        self.octopus = OctopusServer(self.world, nodes=nodes)
         self.octopus.start()
         self.estate = estates.build(self.world, self.octopus, hosts)
         self.winrm = WinRmServer(self.world)
@@ -88,13 +90,15 @@ class Sandbox:
             path = secrets / name
             path.touch(mode=0o600)
             path.write_text(value + "\n")
-        pfx = self.state / "certificates" / "octocert-demo.pfx"
+        pfx, server_pfx = (self.state / "certificates" / f"octocert-{name}.pfx" for name in ("demo", "server"))
         pfx.parent.mkdir(mode=0o700, exist_ok=True)
-        pfx.touch(mode=0o600)
-        pfx.write_bytes(self.world.ca.issue("web-01.corp.example").pfx(PFX_PASSWORD))
+        for path, subject in ((pfx, "web-01.corp.example"), (server_pfx, "octopus.corp.example")):
+            path.touch(mode=0o600)
+            path.write_bytes(self.world.ca.issue(subject).pfx(PFX_PASSWORD))
+        places = {name: instance.host for name, instance in self.estate.instances.items()}
+        places |= {node.name: node.host for node in self.octopus.nodes}
         hosts = "\n".join(
-            f"[[hosts]]\nmatch = {_text(name)}\naddress = {_text(instance.host.address)}\n"
-            for name, instance in self.estate.instances.items()
+            f"[[hosts]]\nmatch = {_text(name)}\naddress = {_text(host.address)}\n" for name, host in places.items()
         )
         self.config.write_text(
             f"""# Written by the demo. The same kind of file configures a real bot.
@@ -121,6 +125,10 @@ approvers = {json.dumps([self.slack.people[n].id for n in ("ada", "ben")])}
 
 [certificates.pfx.demo]
 path = {_text(str(pfx))}
+password = {_text("file:" + str(secrets / "pfx-password"))}
+
+[certificates.pfx.server]
+path = {_text(str(server_pfx))}
 password = {_text("file:" + str(secrets / "pfx-password"))}
 
 [database]

@@ -4,15 +4,19 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from bot.clock import Clock
 from bot.domain.facts import RecordKind
-from bot.sandbox.octopus.comms import Caller, Comms
+from bot.sandbox.octopus.comms import Caller
 from bot.sandbox.octopus.documents import spoken
 from bot.sandbox.octopus.faults import OctopusFaults
 from bot.sandbox.octopus.health import Prober, Verdict
 from bot.sandbox.octopus.store import LogLine, Record, Store
 from bot.sandbox.octopus.tasks import Activity, Task, TaskQueue
+
+if TYPE_CHECKING:
+    from bot.sandbox.octopus.node import Node
 
 _AT_A_TIME = 16
 """Machines that are checked at a time, over all tasks."""
@@ -20,6 +24,7 @@ _LOOK_AGAIN = 0.02
 QUEUE_SECONDS = 120.0
 """How long a request waits for a polling Tentacle (policy: PollingRequestQueueTimeout), scaled by the world's pace."""
 _NOT_TRUSTED = "not in the list of thumbprints that we trust"
+_STOPPED = "The Octopus Server is shutting down."
 _TENTACLE_STYLES = ("TentaclePassive", "TentacleActive")
 
 
@@ -30,10 +35,9 @@ class HealthChecks:
         self,
         store: Store,
         tasks: TaskQueue,
-        comms: Comms,
         faults: OctopusFaults,
         clock: Clock,
-        prober: Callable[[], Prober],
+        node: Callable[[str], "Node"],
         *,
         pace: float,
     ) -> None:
@@ -41,10 +45,10 @@ class HealthChecks:
         """How long a polling Tentacle may take to come, in seconds of real time."""
         self._store = store
         self._tasks = tasks
-        self._comms = comms
         self._faults = faults
         self._clock = clock
-        self._prober = prober
+        self._node = node
+        """A node by its name; any that runs for an empty one."""
         self._slots = ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="octopus-health")
         self._closed = threading.Event()
 
@@ -65,7 +69,8 @@ class HealthChecks:
         if self._faults.health_seconds:
             self._closed.wait(self._faults.health_seconds)
         try:
-            verdicts = list(self._slots.map(self.check, records))
+            node = self._node(task.node)
+            verdicts = list(self._slots.map(lambda r: self.check(r, node), records))
         finally:
             for record in records:
                 record.document["IsInProcess"] = False
@@ -87,19 +92,20 @@ class HealthChecks:
         else:
             self._tasks.finish(task, "Success")
 
-    def check(self, record: Record) -> Verdict:
-        """Find out whether the Server can talk to the Tentacle of a record at this moment."""
+    def check(self, record: Record, node: "Node") -> Verdict:
+        """Find out whether a node can talk to the Tentacle of a record at this moment."""
         expected = self.expected(record)
         if record.style == "TentaclePassive":
-            return self._prober().check(record.uri, expected)
+            prober = node.prober
+            return prober.check(record.uri, expected) if prober else Verdict(reached=False, error=_STOPPED)
         if record.style == "TentacleActive":
-            return self._await_poll(record)
+            return self._await_poll(record, node)
         return Verdict(reached=True)
 
     def check_now(self, records: Iterable[Record]) -> None:
         """Check records at once, without a task."""
-        chosen = list(records)
-        for record, verdict in zip(chosen, self._slots.map(self.check, chosen), strict=True):
+        chosen, node = list(records), self._node("")
+        for record, verdict in zip(chosen, self._slots.map(lambda r: self.check(r, node), chosen), strict=True):
             with self._store.lock:
                 self._note(record, verdict, None)
 
@@ -112,14 +118,14 @@ class HealthChecks:
             record.before = None
         return record.thumbprint
 
-    def authorize(self, caller: Caller) -> bool:
+    def authorize(self, caller: Caller, prober: Prober | None) -> bool:
         """Decide, when a polling Tentacle connects, whether a record of its subscription trusts its certificate.
 
         Compared without regard to case (Halibut: DefaultTrustProvider.cs). Whether the real Server compares per
         subscription or over all records is UNVERIFIED. On the loop's thread.
         """
         records = self._store.polled(caller.subscription)
-        refusal = self._prober().refusal_of(caller.algorithm)
+        refusal = prober.refusal_of(caller.algorithm) if prober else _STOPPED
         if refusal is None and any(self.expected(r).upper() == caller.thumbprint for r in records):
             return True
         text = refusal or (
@@ -149,11 +155,11 @@ class HealthChecks:
         limits = {"DeploymentTargets": RecordKind.TARGET, "Workers": RecordKind.WORKER}
         return record.kind is limits.get(str(asked.get("RestrictedTo")), record.kind)
 
-    def _await_poll(self, record: Record) -> Verdict:
+    def _await_poll(self, record: Record, node: "Node") -> Verdict:
         """Wait for the connection of a polling Tentacle, as a queued request does; a live one is not asked again."""
         deadline = time.monotonic() + self.queue_seconds
         while True:
-            caller = self._comms.caller(record.uri)
+            caller = node.comms.caller(record.uri)
             if caller is not None:
                 return Verdict(reached=True, algorithm=caller.algorithm)
             if time.monotonic() >= deadline or self._closed.wait(_LOOK_AGAIN):

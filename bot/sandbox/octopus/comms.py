@@ -42,10 +42,10 @@ class Caller:
 class Comms:
     """The listener and the connections that live: at most one per subscription, the newest."""
 
-    def __init__(self, loop: LoopThread, address: str, authorize: Callable[[Caller], bool]) -> None:
-        self.address = f"{address}:{PORT}"
+    def __init__(self, loop: LoopThread, addresses: tuple[str, ...], authorize: Callable[[Caller], bool]) -> None:
+        self.address = f"{addresses[0]}:{PORT}"
         self._loop = loop
-        self._host = address
+        self._hosts = addresses
         self._authorize = authorize
         self._server: asyncio.Server | None = None
         self._open: set[_Call] = set()
@@ -103,7 +103,7 @@ class Comms:
             call.link = _Link(context, call, server=True, idle=None)
             return call.link
 
-        return await asyncio.get_running_loop().create_server(accept, self._host, PORT)
+        return await asyncio.get_running_loop().create_server(accept, self._hosts, PORT)
 
     async def _end(self, server: asyncio.Server) -> None:
         server.close()

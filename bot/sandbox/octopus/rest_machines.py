@@ -40,7 +40,7 @@ class Machines:
     store: Store
     faults: OctopusFaults
     clock: Clock
-    prober: Callable[[], Prober]
+    prober: Callable[[], Prober | None]
     put: Callable[[Put], None]
     """Told of every PUT that was carried out."""
 
@@ -104,8 +104,11 @@ class Machines:
         host, port, style = call.asked("host"), call.asked("port") or "10933", call.asked("type") or "TentaclePassive"
         if not host or not port.isdigit() or style != "TentaclePassive":
             raise invalid("Please provide the host and port of a listening Tentacle.")
+        prober = self.prober()
+        if prober is None:
+            raise ApiError(503, "The Octopus Server is shutting down.")
         try:
-            sight = self.prober().look(host, int(port))
+            sight = prober.look(host, int(port))
         except OSError as error:
             raise ApiError(
                 400, f"Octopus was unable to connect to the machine at https://{host}:{port}/. {error}"

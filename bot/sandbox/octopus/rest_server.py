@@ -1,18 +1,14 @@
 """The Server itself in the REST API: root, spaces, users, lookups, certificate, nodes, status."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from bot.clock import Clock
-from bot.domain.thumbprint import Thumbprint
 from bot.sandbox.octopus import documents
-from bot.sandbox.octopus.documents import Document
+from bot.sandbox.octopus.cluster import Cluster
+from bot.sandbox.octopus.documents import Document, signature_algorithm
 from bot.sandbox.octopus.errors import missing
-from bot.sandbox.octopus.faults import OctopusFaults
 from bot.sandbox.octopus.permissions import User
 from bot.sandbox.octopus.rest import Binding, Body, Call
 from bot.sandbox.octopus.store import Store
-from bot.sandbox.octopus.tasks import NODE, TASK_CAP, TaskQueue
 
 _LOOKUPS = {"environments": "EnvironmentView", "workerpools": "WorkerView", "machinepolicies": "MachinePolicyView"}
 
@@ -24,11 +20,7 @@ class ServerResources:
     version: str
     installation: str
     store: Store
-    queue: TaskQueue
-    faults: OctopusFaults
-    clock: Clock
-    certificate: Callable[[], tuple[Thumbprint, str | None]]
-    """Thumbprint and signature algorithm of the communications certificate in the database."""
+    cluster: Cluster
 
     @property
     def bindings(self) -> list[Binding]:
@@ -50,7 +42,6 @@ class ServerResources:
             Binding(
                 method="GET", path="/certificates/certificate-global", resource=self.global_certificate, in_space=False
             ),
-            Binding(method="GET", path="/octopusservernodes/summary", resource=self.nodes, in_space=False),
             Binding(method="GET", path="/serverstatus/health", resource=self.health, in_space=False, is_public=True),
             Binding(method="GET", path="/maintenanceconfiguration", resource=self.maintenance, in_space=False),
         ]
@@ -150,42 +141,26 @@ class ServerResources:
 
         Whether the real one shows it before the node's restart is UNVERIFIED; here it does.
         """
-        thumbprint, algorithm = self.certificate()
+        identity = self.cluster.certificate
         return {
             "Id": "certificate-global",
             "Name": "Octopus Server",
-            "Thumbprint": thumbprint,
-            "SignatureAlgorithm": algorithm,
+            "Thumbprint": identity.thumbprint,
+            "SignatureAlgorithm": signature_algorithm(identity.certificate),
             "Links": {
                 "Self": "/api/configuration/certificates/certificate-global",
                 "PublicCer": "/api/configuration/certificates/certificate-global/public-cer",
             },
         }
 
-    def nodes(self, call: Call) -> Body:
-        """Return the cluster: one node."""
-        call.user.demand("AdministerSystem")
-        node = {
-            "Id": f"OctopusServerNodes-{NODE}",
-            "Name": NODE,
-            "MaxConcurrentTasks": TASK_CAP,
-            "IsInMaintenanceMode": self.faults.drained,
-            "LastSeen": documents.stamp(self.clock.now()),
-            "Rank": "Leader",
-            "IsLeader": True,
-            "IsOffline": False,
-            "RunningTaskCount": self.queue.running,
-            "Version": self.version,
-            "Links": {},
-        }
-        return {"Nodes": [node], "IsLicensedForClustering": True, "Id": None, "Links": {}}
-
     def health(self, call: Call) -> Body:
         """Return whether the cluster works."""
+        faults = self.cluster.faults
+        drained = faults.drained or all(n.is_drained for n in self.cluster.running)
         return {
-            "IsOperatingNormally": not self.faults.drained and not self.faults.maintenance,
+            "IsOperatingNormally": not drained and not faults.maintenance,
             "IsEntireClusterReadOnly": False,
-            "IsEntireClusterDrainingTasks": self.faults.drained,
+            "IsEntireClusterDrainingTasks": drained,
             "Description": "",
             "Id": None,
             "Links": {},
@@ -193,7 +168,7 @@ class ServerResources:
 
     def maintenance(self, call: Call) -> Body:
         """Return whether maintenance mode is on."""
-        return {"Id": "maintenance", "IsInMaintenanceMode": self.faults.maintenance, "Links": {}}
+        return {"Id": "maintenance", "IsInMaintenanceMode": self.cluster.faults.maintenance, "Links": {}}
 
     def _user(self, call: Call) -> User:
         id_ = call.parts["id"]

@@ -11,7 +11,7 @@ from bot.sandbox.octopus.errors import invalid, missing
 from bot.sandbox.octopus.permissions import forbidden
 from bot.sandbox.octopus.rest import Answer, Binding, Body, Call
 from bot.sandbox.octopus.store import Store
-from bot.sandbox.octopus.tasks import NODE, OPEN_STATES, RUNNING_STATES, Task, TaskQueue
+from bot.sandbox.octopus.tasks import OPEN_STATES, RUNNING_STATES, Task, TaskQueue
 
 _TIMESPAN = re.compile(r"(\d+\.)?\d{2}:\d{2}:\d{2}(\.\d+)?")
 _BY_USERS = {"Health", "AdHocScript", "Upgrade", "UpdateCalamari"}
@@ -138,6 +138,6 @@ def _matches(task: Task, call: Call) -> bool:
         return False
     if call.asked("environment") and call.asked("environment") not in task.environments:
         return False
-    if call.asked("node") and (call.asked("node") != NODE or task.start_time is None):
+    if call.asked("node") and (call.asked("node") != task.node or task.start_time is None):
         return False
     return not call.flag("hasPendingInterruptions")

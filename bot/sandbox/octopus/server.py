@@ -11,26 +11,29 @@ from typing import Any
 from bot.domain.facts import RecordKind, ServiceState, Style, Trust
 from bot.domain.thumbprint import Thumbprint
 from bot.sandbox.octopus import documents
-from bot.sandbox.octopus.checks import HealthChecks
-from bot.sandbox.octopus.comms import PORT, Caller, Comms
-from bot.sandbox.octopus.documents import Document, signature_algorithm
+from bot.sandbox.octopus.cluster import Cluster
+from bot.sandbox.octopus.comms import Comms
+from bot.sandbox.octopus.documents import Document
 from bot.sandbox.octopus.faults import OctopusFaults
-from bot.sandbox.octopus.health import Prober
+from bot.sandbox.octopus.node import Node
 from bot.sandbox.octopus.permissions import ALL, Grant, User, granted
 from bot.sandbox.octopus.portal import portal
 from bot.sandbox.octopus.rate import RateLimit
 from bot.sandbox.octopus.rest import Gate, Traffic
 from bot.sandbox.octopus.rest_machines import Machines
+from bot.sandbox.octopus.rest_nodes import Nodes
 from bot.sandbox.octopus.rest_server import ServerResources
 from bot.sandbox.octopus.rest_tasks import Tasks
 from bot.sandbox.octopus.store import LogLine, Put, Record, Store
-from bot.sandbox.octopus.tasks import Task, TaskQueue
+from bot.sandbox.octopus.tasks import Task
 from bot.sandbox.octopus.web import WebServer
 from bot.sandbox.pki import Identity, self_signed
 from bot.sandbox.windows.tentacle import TentacleInstance
 from bot.sandbox.world import World
 
 API_PORT = 8065
+NODE = "OCTOPUS-01"
+"""Name of the one node of a Server that has only one."""
 SUBJECT = "Octopus Portal"
 """Common name of the certificate that the Server makes for itself."""
 _CHILD = "Calamari.exe"
@@ -43,16 +46,18 @@ BOT = "octocert"
 
 
 class OctopusServer:
-    """One Octopus Server with one node.
+    """One Octopus Server with its nodes, each on a Windows host of its own.
 
-    The truth is looked at and changed by its methods, in the world's own thread; clients use `url` with a key. Its
-    certificate stands in the database and is served, and presented to Tentacles, from the next restart on.
+    The truth is looked at and changed by its methods, in the world's own thread; clients use `url` with a key, which
+    answers as long as any node runs. The certificate stands in the database and is served, and presented to Tentacles,
+    by a node from its next start on.
     """
 
     def __init__(
         self,
         world: World,
         *,
+        nodes: Sequence[str] = (NODE,),
         version: str = "2026.2.1000",
         rate_limit: int | None = None,
         tls: bool = False,
@@ -64,24 +69,24 @@ class OctopusServer:
         self.traffic: list[Traffic] = []
         """Every request that was answered, in order."""
         self.address = world.subnet.next()
-        self.comms_address = f"{self.address}:{PORT}"
         self.rate = RateLimit(world.clock, rate_limit)
         self._store = Store()
-        self._database_identity = identity or self_signed(SUBJECT)
-        self._prober = self._new_prober()
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="octopus-slow")
-        self.comms = Comms(world.loop, self.address, self._authorize)
-        self.tasks = TaskQueue(world.clock, self.faults, self._store.new_id)
-        self.checks = HealthChecks(
-            self._store, self.tasks, self.comms, self.faults, world.clock, lambda: self._prober, pace=world.pace
+        self.cluster = Cluster(
+            world,
+            nodes,
+            identity=identity or self_signed(SUBJECT),
+            store=self._store,
+            faults=self.faults,
+            version=version,
+            serve=self._serve,
         )
-        self.tasks.handlers["Health"] = self.checks.run
+        self.tasks, self.checks = self.cluster.tasks, self.cluster.checks
         files = world.ca.issue_files("octopus", addresses=[self.address]) if tls else None
         self._web = WebServer(self._application(), self.address, API_PORT, files)
-        self._changing = threading.Lock()
         self._restarting: threading.Thread | None = None
         self._stopping = threading.Event()
-        self._running = self._closed = False
+        self._closed = False
         self.add_space("Default")
         self.api_key = self.add_api_key(BOT)
 
@@ -93,43 +98,41 @@ class OctopusServer:
         return self._web.url
 
     @property
+    def nodes(self) -> list[Node]:
+        """The nodes."""
+        return self.cluster.nodes
+
+    @property
+    def comms(self) -> Comms:
+        """The port for polling Tentacles of the first node."""
+        return self.nodes[0].comms
+
+    @property
     def comms_url(self) -> str:
-        """The address that a polling Tentacle's trust entry names."""
-        return f"https://{self.comms_address}/"
+        """The address of the first node that a polling Tentacle's trust entry names."""
+        return self.nodes[0].comms_url
 
     @property
     def thumbprint(self) -> Thumbprint:
-        """Thumbprint of the certificate that the node serves and presents."""
-        return self._prober.identity.thumbprint
+        """Thumbprint of the certificate that the first node serves and presents; while it is down, the database's."""
+        return self.identity.thumbprint
 
     @property
     def identity(self) -> Identity:
-        """The certificate that the node serves and presents, with its key."""
-        return self._prober.identity
+        """The certificate that the first node serves and presents, with its key; while it is down, the database's."""
+        return self.nodes[0].identity or self.cluster.certificate
 
     def start(self) -> None:
-        """Start the node: it loads its certificate, listens, answers, and picks up tasks."""
-        with self._changing:
-            if self._running or self._closed:
-                return
-            self._prober = self._new_prober()
-            self.comms.start(self._prober.identity)
-            self.tasks.start()
-            self._web.start()
-            self._running = True
+        """Start all nodes: they load the certificate, listen, answer, and pick up tasks."""
+        if not self._closed:
+            self.cluster.start()
 
     def stop(self) -> None:
-        """Stop the node: connections are cut and refused, tasks that execute fail."""
-        with self._changing:
-            if not self._running:
-                return
-            self._running = False
-            self._web.stop()
-            self.comms.close()
-            self.tasks.stop()
+        """Stop all nodes: connections are cut and refused, tasks that execute fail."""
+        self.cluster.stop()
 
     def restart(self, seconds: float = 0) -> None:
-        """Stop the node and start it again after so many seconds of real time, without waiting for that."""
+        """Stop all nodes and start them again after so many seconds of real time, without waiting for that."""
         self.stop()
         if not seconds:
             self.start()
@@ -147,16 +150,21 @@ class OctopusServer:
         self._stopping.set()
         if self._restarting is not None:
             self._restarting.join(_RESTART_SECONDS)
-        self.stop()
         self._closed = True
+        self.stop()
         self._web.stop()
         self.checks.close()
         self._threads.shutdown()
 
     def import_certificate(self, identity: Identity) -> None:
         """Put another communications certificate into the database; it is in force after a restart."""
-        self._database_identity = identity
-        self.world.record("octopus", "import", identity.thumbprint)
+        self.cluster.adopt(identity)
+
+    def _serve(self, serve: bool) -> None:
+        if serve and not self._closed:
+            self._web.start()
+        elif not serve:
+            self._web.stop()
 
     # ---- what is in it
 
@@ -276,7 +284,7 @@ class OctopusServer:
     def trust(self, style: Style = Style.LISTENING) -> Trust:
         """Return the trust entry by which a Tentacle of this style trusts this Server."""
         if style is Style.POLLING:
-            return Trust(text=self.thumbprint, style=style, address=self.comms_url)
+            return Trust(text=self.thumbprint, style=style, address=self.comms_url, subscription=None)
         return Trust(text=self.thumbprint, style=style)
 
     # ---- the truth about records
@@ -405,7 +413,7 @@ class OctopusServer:
                 store=self._store,
                 faults=self.faults,
                 clock=self.world.clock,
-                prober=lambda: self._prober,
+                prober=lambda: self.cluster.leader.prober,
                 put=self._count,
             )
             for kind in RecordKind
@@ -414,37 +422,18 @@ class OctopusServer:
             version=self.version,
             installation="5a1d0c7e-0000-4000-8000-0c70ce270001",
             store=self._store,
-            queue=self.tasks,
-            faults=self.faults,
-            clock=self.world.clock,
-            certificate=self._certificate,
+            cluster=self.cluster,
         )
         tasks = Tasks(store=self._store, queue=self.tasks)
-        bindings = [*server.bindings, *tasks.bindings, *(b for m in machines for b in m.bindings)]
+        nodes = Nodes(cluster=self.cluster)
+        bindings = [*server.bindings, *nodes.bindings, *tasks.bindings, *(b for m in machines for b in m.bindings)]
         gate = Gate(self._store, self.faults, self.rate, self.traffic, self._threads)
         return gate.application(bindings, portal(self._store, self.tasks))
-
-    def _certificate(self) -> tuple[Thumbprint, str | None]:
-        identity = self._database_identity
-        return identity.thumbprint, signature_algorithm(identity.certificate)
 
     def _count(self, put: Put) -> None:
         with self._store.lock:
             self._store.puts.append(put)
         self.world.record("octopus", "put", f"{put.record} {put.old} -> {put.new}")
-
-    def _authorize(self, caller: Caller) -> bool:
-        return self.checks.authorize(caller)
-
-    def _new_prober(self) -> Prober:
-        version = tuple(int(p) for p in self.version.split(".")[:2])
-        folder = self.world.root / "octopus"
-        return Prober(self.address, self._database_identity, folder, self._resolve, version)
-
-    def _resolve(self, host: str) -> str:
-        """Return the address of a host of the world given by its name; anything else stays as it is."""
-        found = self.world.hosts.get(host) or self.world.hosts.get(host.lower())
-        return found.address if found else host
 
     def _endpoint_of(self, instance: TentacleInstance) -> Document:
         thumbprint = str(instance.configured or "")
@@ -456,17 +445,27 @@ class OctopusServer:
 
     def _subscription(self, instance: TentacleInstance) -> str | None:
         """Return the subscription by which an instance polls this Server."""
-        return next((t.subscription for t in instance.trusted if t.address == self.comms_url and t.subscription), None)
+        addresses = {n.comms_url for n in self.nodes}
+        return next((t.subscription for t in instance.trusted if t.address in addresses and t.subscription), None)
 
     def _ensure_trust(self, instance: TentacleInstance) -> bool:
-        """Make an instance's configuration trust this Server; return whether it did already."""
-        if instance.style is Style.POLLING:
-            known = self._subscription(instance) is not None
-        else:
+        """Make an instance's configuration trust this Server; return whether it did already.
+
+        A polling one gets an entry for each node, with one subscription.
+        """
+        if instance.style is not Style.POLLING:
             known = any(t.thumbprint == self.thumbprint for t in instance.trusted)
-        if not known:
-            instance.trust(self.trust(instance.style))
-        return known
+            if not known:
+                instance.trust(self.trust())
+            return known
+        polled = {t.address for t in instance.trusted if t.subscription}
+        missing = [n for n in self.nodes if n.comms_url not in polled]
+        for node in missing:
+            known_as = self._subscription(instance)
+            instance.trust(
+                Trust(text=self.thumbprint, style=Style.POLLING, address=node.comms_url, subscription=known_as)
+            )
+        return not missing
 
     def _replace_process(self, instance: TentacleInstance) -> None:
         """Have a running Tentacle read its configuration anew; a polling one has come by then, if it may."""
@@ -481,6 +480,7 @@ class OctopusServer:
             finally:
                 self.world.pace = pace
         service.wait_for(ServiceState.RUNNING, _START_SECONDS)
-        if instance.style is Style.POLLING and self._running:
+        if instance.style is Style.POLLING and self.cluster.running:
             wanted = self._subscription(instance) or ""
-            self.world.wait(lambda: self.comms.caller(wanted) is not None, _ARRIVAL_SECONDS)
+            nodes = self.cluster.running
+            self.world.wait(lambda: all(n.comms.caller(wanted) for n in nodes), _ARRIVAL_SECONDS)

@@ -15,11 +15,12 @@ from bot.sandbox.octopus.store import LogLine
 
 TASK_CAP = 5
 """Tasks that a node executes at a time, by default."""
-NODE = "OCTOPUS-01"
 OPEN_STATES = ("Queued", "Executing", "Cancelling")
 RUNNING_STATES = ("Executing", "Cancelling")
 KILLED = "The step failed: the remote script failed with exit code -46."
 """Of a deployment whose Tentacle was restarted under it (ScriptExitCodes.UnknownResultExitCode)."""
+_THREADS = 64
+"""More than all nodes execute at a time."""
 _TICK = 0.02
 """Seconds between two looks at running tasks."""
 
@@ -69,6 +70,8 @@ class Task:
     seconds: float = 0
     """How long a deployment runs once it was picked up."""
     state: str = "Queued"
+    node: str = ""
+    """Name of the node that executes it, or did."""
     start_time: datetime | None = None
     completed_time: datetime | None = None
     ends: float | None = None
@@ -106,7 +109,7 @@ class Task:
             "StartTime": stamp(began),
             "LastUpdatedTime": stamp(ended or began or self.queue_time),
             "CompletedTime": stamp(ended),
-            "ServerNode": NODE if began else None,
+            "ServerNode": self.node if began else None,
             "Duration": f"{max(1, round(((ended or began) - began).total_seconds()))} seconds" if began else "",
             "ErrorMessage": self.error,
             "HasBeenPickedUpByProcessor": began is not None,
@@ -135,13 +138,16 @@ def _waiting(task: Task) -> str:
 
 
 class TaskQueue:
-    """All tasks of the Server, and the node that executes them at most `TASK_CAP` at a time.
+    """All tasks of the Server, and the nodes that execute them, each so many at a time and none while it is drained.
 
     Tasks of a kind with a handler (`Health`) run on threads; the others (deployments) last their seconds of the
     world's clock and occupy their machines meanwhile.
     """
 
-    def __init__(self, clock: Clock, faults: OctopusFaults, new_id: Callable[[str], str]) -> None:
+    def __init__(
+        self, clock: Clock, faults: OctopusFaults, new_id: Callable[[str], str], room: Callable[[str], int]
+    ) -> None:
+        """Take `room`, which tells for the name of a node how many tasks it may execute at this moment."""
         self.tasks: dict[str, Task] = {}
         self.handlers: dict[str, Callable[[Task], None]] = {}
         self.stopped_spaces: set[str] = set()
@@ -150,28 +156,37 @@ class TaskQueue:
         self._faults = faults
         self._new_id = new_id
         self._changed = threading.Condition(threading.RLock())
+        self._room = room
+        self._nodes: list[str] = []
         self._closed = True
         self._thread: threading.Thread | None = None
         self._pool: ThreadPoolExecutor | None = None
 
-    def start(self) -> None:
-        """Begin to pick up tasks."""
+    def start(self, node: str) -> None:
+        """Have a node pick up tasks."""
         with self._changed:
+            self._nodes.append(node)
+            self._changed.notify_all()
+            if not self._closed:
+                return
             self._closed = False
-            self._pool = ThreadPoolExecutor(TASK_CAP, thread_name_prefix="octopus-task")
+            self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="octopus-task")
             self._thread = threading.Thread(target=self._work, name="octopus-tasks", daemon=True)
             self._thread.start()
 
-    def stop(self) -> None:
-        """Stop the node: what it executes fails, what is queued stays queued. The wording is UNVERIFIED."""
+    def stop(self, node: str) -> None:
+        """Stop a node: what it executes fails, what is queued stays queued. The wording is UNVERIFIED."""
         with self._changed:
-            if self._closed:
+            if node not in self._nodes:
+                return
+            self._nodes.remove(node)
+            for task in self.tasks.values():
+                if task.state in RUNNING_STATES and task.node == node:
+                    self.finish(task, "Failed", "The task was interrupted because the Octopus Server was stopped.")
+            if self._nodes:
                 return
             self._closed = True
             self._changed.notify_all()
-            for task in self.tasks.values():
-                if task.state in RUNNING_STATES:
-                    self.finish(task, "Failed", "The task was interrupted because the Octopus Server was stopped.")
             thread, pool = self._thread, self._pool
         if thread is not None and pool is not None:
             thread.join()
@@ -239,6 +254,15 @@ class TaskQueue:
             self._settle()
             return sum(t.state in RUNNING_STATES for t in self.tasks.values())
 
+    def running_on(self, node: str) -> int:
+        """Return how many tasks a node executes at this moment."""
+        with self._changed:
+            self._settle()
+            return self._busy(node)
+
+    def _busy(self, node: str) -> int:
+        return sum(t.state in RUNNING_STATES and t.node == node for t in self.tasks.values())
+
     def cancel(self, id_: str, user: User | None = None) -> Task:
         """Cancel a task: at once while it is queued, soon while it executes; 400 when it has ended."""
         task = self.get(id_, user)
@@ -300,14 +324,19 @@ class TaskQueue:
                 self.finish(task, "Success")
         if self._closed or self._faults.queued_forever or self._faults.drained:
             return
-        free = TASK_CAP - sum(t.state in RUNNING_STATES for t in self.tasks.values())
+        free = {node: self._room(node) - self._busy(node) for node in self._nodes}
         for task in list(self.tasks.values()):
-            if free > 0 and task.state == "Queued" and task.queue_time <= now and task.space not in self.stopped_spaces:
-                free -= 1
-                self._begin(task, monotonic)
+            if task.state != "Queued" or task.queue_time > now or task.space in self.stopped_spaces:
+                continue
+            node = max(free, key=lambda n: free[n])
+            if free[node] <= 0:
+                return
+            free[node] -= 1
+            self._begin(task, node, monotonic)
 
-    def _begin(self, task: Task, monotonic: float) -> None:
+    def _begin(self, task: Task, node: str, monotonic: float) -> None:
         task.state = "Executing"
+        task.node = node
         task.log.status = "Running"
         task.start_time = self._clock.now()
         handler = self.handlers.get(task.name)

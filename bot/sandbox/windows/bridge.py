@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 from bot.domain.facts import ServiceState
+from bot.sandbox.windows.server_instance import exe_of
 from bot.sandbox.windows.service import ServiceError
 
 if TYPE_CHECKING:
@@ -44,9 +45,11 @@ class HostView:
     def registry(self, key: str) -> dict[str, str] | None:
         """Return the values of a registry key; None where there is none."""
         wanted = key.rpartition(":")[2].strip("\\").lower()
-        return (
-            {"InstallLocation": f"{self.host.tentacle_exe.parent}"} if wanted == r"software\octopus\tentacle" else None
-        )
+        if wanted == r"software\octopus\tentacle":
+            return {"InstallLocation": f"{self.host.tentacle_exe.parent}"}
+        if wanted == r"software\octopus\octopusserver" and self.host.servers:
+            return {"InstallLocation": f"{exe_of(self.host).parent}"}
+        return None
 
     def service(self, name: str) -> dict[str, Any] | None:
         """Return a service as Win32_Service has it; None where there is none."""
@@ -78,7 +81,8 @@ class HostView:
             for service in self.host.services.values():
                 if service.process is not None and service.process.pid == pid:
                     started = format_time(service.process.started)
-                    return {"ProcessId": pid, "Name": "Tentacle.exe", "CreationDate": started}
+                    name = "Tentacle.exe" if "Tentacle" in service.name else "Octopus.Server.exe"
+                    return {"ProcessId": pid, "Name": name, "CreationDate": started}
         return None
 
     def children(self, pid: int) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Windows hosts of the sandbox: folders, accounts, services, programs and faults."""
 
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from bot.domain.facts import Style, Trust
 from bot.domain.thumbprint import Thumbprint
 from bot.sandbox.pki import Identity
-from bot.sandbox.windows import service_control, tentacle_program
+from bot.sandbox.windows import server_program, service_control, tentacle_program
 from bot.sandbox.windows.bridge import shim_text
 from bot.sandbox.windows.schedule import Schedule
-from bot.sandbox.windows.service import Process, Service
+from bot.sandbox.windows.server_instance import Database, ServerInstallation, exe_of, install_server
+from bot.sandbox.windows.service import Process, Program, Service
 from bot.sandbox.windows.tentacle import TentacleInstance, install
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ class Profile:
     powershell: str = "5.1.17763.1"
     language_mode: str = "FullLanguage"
     tentacle_version: str = "9.1.3756"
+    server_version: str = "2026.2.1000"
+    """Of the Octopus Server program, where one is installed."""
     platform: str = "windows"
     """`windows`, or `linux` for the platform on which the real program was recorded."""
     elevated: bool = True
@@ -78,6 +81,12 @@ class HostFaults:
     """Seconds that a service takes longer to stop, past the limit of whoever waits for it."""
     import_fails: str | None = None
     """Text of the error with which importing and making a certificate ends, exit code 100."""
+    database_refused: bool = False
+    """The Server's database refuses the account of a remote log-on (integrated security, second hop)."""
+    server_import_lies: bool = False
+    """The Server's import ends with exit code 0 and changes nothing."""
+    server_export_wrong: bool = False
+    """The Server exports another certificate than it uses."""
     import_lies: bool = False
     """The certificate store cannot be written: an import exits with 0, afterwards the service never listens."""
     watchdog_restarts: bool = False
@@ -117,6 +126,7 @@ class Host:
         self.faults = HostFaults()
         self.services: dict[str, Service] = {}
         self.tentacles: dict[str, TentacleInstance] = {}
+        self.servers: dict[str, ServerInstallation] = {}
         self.store: set[Thumbprint] = set()
         """Certificates in the store in which Tentacle looks before it reads its file; it adds what it reads."""
         self.schedule = Schedule(self)
@@ -182,6 +192,8 @@ class Host:
         arguments = list(argv[1:])
         if name == "tentacle":
             code, out, err = tentacle_program.run(self, arguments, dict(environment or {}), folder or self.root)
+        elif name == "octopus.server":
+            code, out, err = server_program.run(self, arguments, dict(environment or {}), folder or self.root)
         elif name == "sc":
             code, out, err = service_control.run(self, arguments)
         elif name == "schtasks":
@@ -225,6 +237,13 @@ class Host:
         if start:
             instance.service.boot()
         return instance
+
+    def add_server(
+        self, database: Database, program: Callable[[Process], Program], drain: Callable[[bool], None]
+    ) -> ServerInstallation:
+        """Install the Octopus Server as a node: files, index, service; not started."""
+        _place(exe_of(self))
+        return install_server(self, database, program, drain)
 
     def tentacle(self, name: str = "Tentacle") -> TentacleInstance:
         """Return a Tentacle instance by its name; KeyError if there is none."""

@@ -9,7 +9,7 @@ const NAMES = {
   large_yellow_circle: "🟡", large_orange_circle: "🟠", large_blue_circle: "🔵", white_circle: "⚪", black_circle: "⚫",
   rotating_light: "🚨", wave: "👋", robot_face: "🤖", point_right: "👉", arrow_right: "➡️", arrow_left: "⬅️",
   leftwards_arrow_with_hook: "↩️", arrow_heading_down: "⤵️", link: "🔗", calendar: "📅", thumbsup: "👍", "+1": "👍",
-  thumbsdown: "👎", "-1": "👎", raised_hand: "✋", hand: "✋", clap: "👏", pray: "🙏", heart: "❤️", sparkles: "✨",
+  thumbsdown: "👎", "-1": "👎", raised_hand: "✋", broom: "🧹", hand: "✋", clap: "👏", pray: "🙏", heart: "❤️", sparkles: "✨",
   fire: "🔥", boom: "💥", bulb: "💡", question: "❓", exclamation: "❗", grey_question: "❔", heavy_minus_sign: "➖",
   heavy_plus_sign: "➕", pause_button: "⏸️", double_vertical_bar: "⏸️", black_square_for_stop: "⏹️", stop_button: "⏹️",
   arrow_forward: "▶️", next_track_button: "⏭️", fast_forward: "⏩", shield: "🛡️", scroll: "📜", clipboard: "📋",
