@@ -22,14 +22,24 @@ from bot.octopus.client import Client
 from bot.runs.announcer import Announcer
 from bot.runs.caretaker import Caretaker
 from bot.runs.carrier import RunCarrier
+from bot.runs.control import Control
 from bot.runs.database import Database
 from bot.runs.desk import Desk
 from bot.runs.directory import Directory
 from bot.runs.engine import DurableEngine
+from bot.runs.gates import Gates
 from bot.runs.inspector import Inspector, Tools
 from bot.runs.ledger import Ledger
+from bot.runs.node_steps import NodeSteps
+from bot.runs.notes import Notes
 from bot.runs.outbox import DurableOutbox
 from bot.runs.rotation import Gear, Rotation
+from bot.runs.server_carrier import ServerCarrier
+from bot.runs.server_closing import ServerClosing
+from bot.runs.server_inspector import ServerInspector
+from bot.runs.server_opening import ServerOpening
+from bot.runs.server_proposals import ServerProposals
+from bot.runs.server_watch import ServerWatch
 from bot.settings import Settings
 from bot.slack.notifier import Notifier
 from bot.windows.hands import Hands
@@ -75,18 +85,18 @@ class Bot:
         directory = Directory(settings)
         see = partial(handshake.see, timeout=deadlines.handshake)
         sources = Sources({n: (p.path, p.password) for n, p in settings.certificates.pfx.items()})
-        self.inspector = Inspector(
-            Tools(
-                octopus=octopus,
-                hands=hands,
-                directory=directory,
-                see=see,
-                clock=clock,
-                inspect_seconds=deadlines.inspect_host,
-                loopback_seconds=deadlines.loopback,
-                in_flight=settings.winrm.in_flight,
-            )
+        tools = Tools(
+            octopus=octopus,
+            hands=hands,
+            directory=directory,
+            see=see,
+            clock=clock,
+            inspect_seconds=deadlines.inspect_host,
+            loopback_seconds=deadlines.loopback,
+            in_flight=settings.winrm.in_flight,
         )
+        self.inspector = Inspector(tools)
+        server_inspector = ServerInspector(tools, self.inspector)
         gear = Gear(
             ledger=self.ledger,
             announcer=announcer,
@@ -98,16 +108,30 @@ class Bot:
             see=see,
             clock=clock,
             deadlines=deadlines,
+            notes=Notes(engine, clock),
+            gates=Gates(engine, self.ledger, clock, minutes=settings.policy.approval_minutes),
+            control=Control(self.ledger, announcer, clock),
         )
-        self.engine = DurableEngine(self.database, RunCarrier(gear, self.inspector), in_flight=settings.winrm.in_flight)
+        rotation = Rotation(gear)
+        nodes = NodeSteps(gear, rotation, server_inspector)
+        server = ServerCarrier(
+            gear,
+            rotation,
+            nodes,
+            ServerOpening(gear, server_inspector, nodes),
+            ServerClosing(gear, nodes),
+            ServerWatch(gear, server_inspector, nodes),
+        )
+        carrier = RunCarrier(gear, self.inspector, server)
+        self.engine = DurableEngine(self.database, carrier, in_flight=settings.winrm.in_flight)
         policy = Policy(
             approvers=frozenset(settings.policy.approvers),
             requesters=frozenset(settings.policy.requesters),
             channels=frozenset(settings.policy.channels),
             approval_minutes=settings.policy.approval_minutes,
         )
-        self.desk = Desk(gear, self.inspector, self.engine, policy)
-        self.caretaker = Caretaker(self.ledger, announcer, self.audit, self.engine, Rotation(gear), clock)
+        self.desk = Desk(gear, self.inspector, ServerProposals(gear, server_inspector), self.engine, policy)
+        self.caretaker = Caretaker(gear, self.engine, rotation, nodes)
         self._slack = App(client=client, token_verification_enabled=False, logger=logging.getLogger("slack_bolt"))
         register(self._slack, self.desk, command=settings.slack.command)
         app_token = settings.slack.app_token.read().reveal()

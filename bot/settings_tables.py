@@ -223,6 +223,12 @@ class Deadlines(Table):
     """One request to the Octopus Server."""
     server_away: Seconds = 600
     """How long the Octopus Server may be away, restarting or out of reach, before a step gives up."""
+    server_program: Seconds = 180
+    """One call of Octopus.Server.exe on a node: it opens the database first."""
+    server_start: Seconds = 300
+    """Until a node that was restarted serves its certificate."""
+    drain: Seconds = 1800
+    """Until the tasks of a drained node have ended; then the run pauses and asks, and cancels nothing."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

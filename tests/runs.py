@@ -19,7 +19,7 @@ PENDING = StepState.PENDING
 
 def run_of(of: Plan, state: RunState = RunState.PROPOSED, **changes) -> Run:
     """Return a run of a plan, nothing of it begun unless said otherwise."""
-    targets = tuple(progress(of, t.name) for t in of.targets)
+    targets = tuple(progress(of, name) for name, _ in of.subjects)
     plain = Run(
         id="r-7k2m9q4x",
         plan=of,
@@ -35,7 +35,7 @@ def run_of(of: Plan, state: RunState = RunState.PROPOSED, **changes) -> Run:
 def progress(of: Plan, name: str, done: int = -1, detail: str = "", outcome: Outcome | None = None) -> TargetProgress:
     """Return how far a target is: `done` steps complete and the next in progress; -1 where nothing was begun."""
     steps = []
-    for number, step in enumerate(of.target(name).steps):
+    for number, step in enumerate(dict(of.subjects)[name]):
         state = StepState.COMPLETE if number < done else StepState.IN_PROGRESS if number == done else PENDING
         steps.append(StepProgress(step=step, state=state, detail=detail if number == done else ""))
     return TargetProgress(name=name, steps=tuple(steps), outcome=outcome)
@@ -43,7 +43,7 @@ def progress(of: Plan, name: str, done: int = -1, detail: str = "", outcome: Out
 
 def ended(of: Plan, name: str, kind: OutcomeKind = OutcomeKind.HEALTHY, **changes) -> Outcome:
     """Return what became of a target, as the runs say it."""
-    old = of.target(name).old
+    old = of.server.old if of.server else of.target(name).old
     bad = {} if kind.changed else {"what": "it went wrong", "now": "the old one is in force", "advice": "mend it"}
     plain = Outcome(
         target=name,
@@ -60,7 +60,8 @@ def ended(of: Plan, name: str, kind: OutcomeKind = OutcomeKind.HEALTHY, **change
 def over(of: Plan, *kinds: OutcomeKind, **changes) -> Run:
     """Return a finished run whose targets ended in these ways, over and over."""
     targets = tuple(
-        progress(of, t.name, 99, outcome=ended(of, t.name, kinds[i % len(kinds)])) for i, t in enumerate(of.targets)
+        progress(of, name, 99, outcome=ended(of, name, kinds[i % len(kinds)]))
+        for i, (name, _) in enumerate(of.subjects)
     )
     changes = {"decision": DECIDED, "ended": NOW + timedelta(minutes=6), "targets": targets} | changes
     return run_of(of, RunState.FINISHED, **changes)

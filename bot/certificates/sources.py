@@ -10,7 +10,8 @@ from pathlib import Path
 
 import structlog
 
-from bot.certificates import encoder, pfx
+from bot.certificates import encoder, greeting, pfx
+from bot.certificates.greeting import Greeting
 from bot.domain.certificate import CertificateDetails
 from bot.domain.errors import UserError
 from bot.domain.thumbprint import Thumbprint
@@ -40,6 +41,20 @@ class Sources:
         UserError if the file is unfit by now or holds another certificate than the plan's. The result is as secret as
         the key: it has the empty password.
         """
+        opened = self._expected(name, now, expected)
+        return encoder.encode(opened.key, opened.certificate)
+
+    def greet(
+        self, name: str, now: datetime, expected: Thumbprint, *, address: str, port: int, timeout: float
+    ) -> Greeting:
+        """Return whether the Tentacle at an address trusts the certificate of this PFX, by showing it there.
+
+        UserError as for `encoded`; `timeout` is in seconds.
+        """
+        opened = self._expected(name, now, expected)
+        return greeting.greet(address, port, certificate=opened.certificate, key=opened.key, timeout=timeout)
+
+    def _expected(self, name: str, now: datetime, expected: Thumbprint) -> pfx.Pfx:
         opened = self._open(name, now)
         found = opened.details.thumbprint
         if found != expected:
@@ -47,7 +62,7 @@ class Sources:
                 f"The PFX “{name}” now holds the certificate {found}, but {expected} was approved. "
                 "Put the approved file back, or ask for a new plan."
             )
-        return encoder.encode(opened.key, opened.certificate)
+        return opened
 
     def cautions(self, name: str) -> tuple[str, ...]:
         """Return what an administrator should mend about the file, as sentences; nothing if all is well."""

@@ -10,6 +10,7 @@ Say = Callable[[str], None]
 
 SOON_DAYS = 30
 """A new certificate that expires sooner than this is worth a warning."""
+_NOBODY = EstateIndex(records=())
 _IDENTITY = {Style.LISTENING: "port and thumbprint", Style.POLLING: "subscription id"}
 
 
@@ -41,6 +42,18 @@ def _unseen(facts: TargetFacts, index: EstateIndex) -> tuple[str, str] | None:
     if wrong:
         return f"the record {wrong[0].name} in {wrong[0].space} stores no thumbprint", "Correct it in Octopus first."
     return None
+
+
+def unseen(facts: TargetFacts) -> str | None:
+    """Return why nothing is known of its host and instance, as a phrase; None where both were seen and proven."""
+    found = _unseen(facts, _NOBODY)
+    return found[0] if found else None
+
+
+def unfit(facts: TargetFacts) -> str | None:
+    """Return why nothing can be done on its host, as a phrase; None where it can."""
+    found = _unfit_host(facts, _NOBODY) or _unfit_service(facts, _NOBODY)
+    return found[0] if found else None
 
 
 def _clone(facts: TargetFacts, index: EstateIndex) -> tuple[str, str] | None:

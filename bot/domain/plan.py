@@ -161,6 +161,8 @@ class ByHand:
     reason: str
     instance: str = "Tentacle"
     """The Tentacle instance for the command, as far as it is known."""
+    uri: str = ""
+    """Of its record: where it listens, or its subscription."""
     url: str = ""
 
     @property
@@ -184,6 +186,8 @@ class ServerPlan:
     by_hand: tuple[ByHand, ...]
     trust_waves: tuple[tuple[str, ...], ...]
     follow_waves: tuple[tuple[str, ...], ...]
+    known: tuple[str, ...] = ()
+    """Ids of all records when the plan was made: what is registered later is noticed before the switch."""
     accepted_lost: int = 0
     """How many machines the requester accepted to lose at the switch."""
 

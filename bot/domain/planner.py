@@ -102,7 +102,7 @@ def make_plan(
         else:
             accepted.append(one)
     targets = tuple(_target_plan(one, request, source, now, (former or {}).get(one.name)) for one in accepted)
-    waves = _waves(targets)
+    waves = waves_of(targets, request)
     seconds = sum(max(t.away_seconds for t in targets if t.name in wave) + CANARY_SECONDS for wave in waves)
     whole = codec.canonical([[t.name, t.digest] for t in targets] + [list(w) for w in waves])
     return Plan(
@@ -136,7 +136,7 @@ def _target_plan(
     )
 
 
-def _waves(targets: Iterable[TargetPlan]) -> tuple[tuple[str, ...], ...]:
+def waves_of(targets: Iterable[TargetPlan], request: Request) -> tuple[tuple[str, ...], ...]:
     """Put a canary first when there are more than two, and never all healthy workers of a pool in one wave."""
     rest = list(targets)
     waves: list[tuple[str, ...]] = []

@@ -10,10 +10,13 @@ from bot.domain.thumbprint import Thumbprint
 
 
 class RunState(StrEnum):
-    """Where a run stands. Only PROPOSED can still be decided; the last four are ends."""
+    """Where a run stands. PROPOSED and WAITING can be decided; the last four are ends."""
 
     PROPOSED = "waiting for approval"
     RUNNING = "running"
+    PAUSED = "paused"
+    WAITING = "waiting for the next approval"
+    """Carried out in part; the next part needs an approval of its own."""
     STOPPING = "stopping at the next safe point"
     FINISHED = "finished"
     DENIED = "denied"

@@ -4,14 +4,15 @@ import threading
 
 import structlog
 
-from bot.audit import AuditLog, Entry
-from bot.clock import Clock
+from bot.audit import Entry
 from bot.domain.errors import UserError
-from bot.domain.run import Run, RunState
-from bot.runs.announcer import Announcer
+from bot.domain.run import Decision, Run, RunState
+from bot.domain.server_planner import NODE
 from bot.runs.engine import DurableEngine
-from bot.runs.ledger import Ledger
-from bot.runs.rotation import Rotation
+from bot.runs.gates import OPEN, Gate
+from bot.runs.node_steps import NodeSteps
+from bot.runs.rotation import Gear, Rotation
+from bot.runs.server_watch import LOOK
 from bot.slack import messages
 
 log = structlog.get_logger("octocert.caretaker")
@@ -25,29 +26,26 @@ SWEEP_AGAIN_HOURS = 1.0
 class Caretaker:
     """One thread that looks at the ledger again and again; all that it does may be repeated."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        announcer: Announcer,
-        audit: AuditLog,
-        engine: DurableEngine,
-        rotation: Rotation,
-        clock: Clock,
-    ) -> None:
-        self._ledger = ledger
-        self._announcer = announcer
-        self._audit = audit
+    def __init__(self, gear: Gear, engine: DurableEngine, rotation: Rotation, nodes: NodeSteps) -> None:
+        self._gear = gear
+        self._ledger = gear.ledger
+        self._announcer = gear.announcer
+        self._audit = gear.audit
+        self._clock = gear.clock
         self._engine = engine
         self._rotation = rotation
-        self._clock = clock
+        self._nodes = nodes
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="caretaker", daemon=True)
 
     def start(self) -> None:
         """Begin; runs that were approved just before a crash are begun now."""
-        for run in self._ledger.in_state(RunState.RUNNING, RunState.STOPPING):
+        for run in self._ledger.in_state(RunState.RUNNING, RunState.PAUSED, RunState.STOPPING, RunState.WAITING):
             self._announcer.decided(run.id)
             self._engine.start(run.id)
+            for gate in self._gear.gates.of(run.id):
+                if gate.state != OPEN:
+                    self._engine.start_part(run.id, gate.part, gate.nonce)
         for run in self._ledger.in_state(RunState.PROPOSED):
             self._announcer.root(run.id)
         self._thread.start()
@@ -74,10 +72,26 @@ class Caretaker:
                 self._announcer.expired(run.id)
             elif refusal := self._announcer.refusal(run.id):
                 self._take_back(run, refusal)
+        for gate in self._gear.gates.expired():
+            self._close(gate)
+        for run_id in self._gear.notes.due():
+            self._engine.start_part(run_id, LOOK, "once")
+            self._gear.notes.looked(run_id)
         for run_id, target in self._ledger.copies(due=True):
             if self._stop.is_set():
                 return
             self._sweep(run_id, target)
+
+    def _close(self, gate: Gate) -> None:
+        """Deny what nobody decided in time."""
+        decision = Decision(
+            user="", user_name="", approved=False, at=self._clock.now(), reason="nobody decided in time"
+        )
+        entry = Entry(kind="expired", run=gate.run_id, digest=gate.digest[:64], what=f"the approval of the {gate.gate}")
+        self._audit.append(f"{gate.run_id}:{gate.nonce}:expired", entry)
+        decided = self._gear.gates.decide(gate, decision)
+        if decided:
+            self._engine.start_part(gate.run_id, decided.part, decided.nonce)
 
     def _take_back(self, run: Run, refusal: str) -> None:
         """End a proposal that nobody can see: Slack refuses its message for good."""
@@ -98,7 +112,10 @@ class Caretaker:
             self._ledger.postpone_copy(run_id, target, SWEEP_AGAIN_HOURS)
             return
         try:
-            self._rotation.sweep(run, run.plan.target(target))
+            if target.startswith(NODE) and run.plan.server:
+                self._nodes.sweep(run, target)
+            else:
+                self._rotation.sweep(run, run.plan.target(target))
         except UserError as error:
             log.warning("an old copy could not be removed yet", run=run_id, target=target, error=str(error))
             self._ledger.postpone_copy(run_id, target, SWEEP_AGAIN_HOURS)

@@ -18,6 +18,7 @@ from bot.runs.inspector import Inspector
 from bot.runs.legs import LegKind
 from bot.runs.proof import UNDO, Proof
 from bot.runs.rotation import Gear, Rotation
+from bot.runs.server_carrier import ServerCarrier
 from bot.runs.undo import Undo, step_of
 
 log = structlog.get_logger("octocert.runs")
@@ -28,8 +29,9 @@ step = DurableEngine.step
 class RunCarrier:
     """Carries out runs on the durable engine. Expected failures are outcomes, not exceptions."""
 
-    def __init__(self, gear: Gear, inspector: Inspector) -> None:
+    def __init__(self, gear: Gear, inspector: Inspector, server: ServerCarrier) -> None:
         self._gear = gear
+        self._server = server
         self._inspector = inspector
         self._rotation = Rotation(gear)
         self._undo = Undo(gear, self._rotation)
@@ -39,6 +41,9 @@ class RunCarrier:
 
     def carry_out(self, run_id: str) -> None:
         """Inspect again, then do wave after wave; a wave without any success ends the run."""
+        if self._gear.ledger.run(run_id).plan.server:
+            self._server.carry(run_id, "")
+            return
         waves = self._gear.ledger.run(run_id).plan.waves
         fresh = set(step("recheck", self._recheck, run_id))
         for number, wave in enumerate(waves):
@@ -90,6 +95,14 @@ class RunCarrier:
     def put_back(self, run_id: str, target: str, why: str) -> None:
         """Undo a target that Octopus cannot reach any more."""
         step("undo", self._undo_target, run_id, target, StepKind.HEALTH.value, why, None)
+
+    def carry(self, run_id: str, part: str) -> None:
+        """Carry out one part of a run that rotates the Server's certificate."""
+        self._server.carry(run_id, part)
+
+    def tend(self, run_id: str, target: str, task: str) -> dict[str, Any]:
+        """Do one phase's work of such a run on one Tentacle."""
+        return self._server.tend(run_id, target, task)
 
     # Steps. Each may be repeated after a crash.
 
@@ -144,9 +157,9 @@ class RunCarrier:
         self._end(run_id, name, OutcomeKind.SKIPPED, what=what, now="It was not touched.", advice="Ask again later.")
 
     def _begin_wave(self, run_id: str, number: int) -> bool:
-        run = self._gear.ledger.run(run_id)
-        if run.stopped_by:
+        if not self._gear.control.may_go_on(run_id):
             return False
+        run = self._gear.ledger.run(run_id)
         total = len(run.plan.waves)
         self._gear.ledger.stage(run_id, f"wave {number + 1} of {total}" if total > 1 else "")
         self._gear.announcer.root(run_id)
@@ -155,9 +168,9 @@ class RunCarrier:
     def _begin_target(self, run_id: str, name: str) -> bool:
         """Take the host's lock, if the run was not stopped; this is the last point at which nothing was done."""
         gear = self._gear
-        run = gear.ledger.run(run_id)
-        if run.stopped_by:
+        if not gear.control.may_go_on(run_id):
             return False
+        run = gear.ledger.run(run_id)
         host = run.plan.target(name).facts.host
         assert host is not None
         holder = gear.ledger.lock_host(host.address, run_id)
@@ -232,7 +245,7 @@ class RunCarrier:
                 )
                 self._end(run_id, target.name, OutcomeKind.UNTOUCHED, what=why, now="It was not touched.")
         gear.ledger.release_hosts(run_id)
-        gear.ledger.move(run_id, of=(RunState.RUNNING, RunState.STOPPING), to=RunState.FINISHED)
+        gear.ledger.move(run_id, of=(RunState.RUNNING, RunState.PAUSED, RunState.STOPPING), to=RunState.FINISHED)
         run = gear.ledger.run(run_id)
         counts = ", ".join(f"{sum(o.kind is k for o in run.outcomes)} {k.value}" for k in OutcomeKind)
         gear.audit.append(f"{run_id}:finished", Entry(kind="finished", run=run_id, digest=run.plan.digest, what=counts))

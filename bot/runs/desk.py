@@ -17,6 +17,7 @@ from bot.runs.engine import DurableEngine
 from bot.runs.inspector import Inspector
 from bot.runs.proposals import Proposals
 from bot.runs.rotation import Gear
+from bot.runs.server_proposals import ServerProposals, is_server
 from bot.slack import messages
 from bot.slack.message import Message
 
@@ -33,9 +34,12 @@ __all__ = ["Asker", "Click", "Desk"]
 class Desk:
     """Where every command and click arrives; `command` and `click` only enqueue and return within milliseconds."""
 
-    def __init__(self, gear: Gear, inspector: Inspector, engine: DurableEngine, policy: Policy) -> None:
+    def __init__(
+        self, gear: Gear, inspector: Inspector, server: ServerProposals, engine: DurableEngine, policy: Policy
+    ) -> None:
         self._gear = gear
         self._inspector = inspector
+        self._server = server
         self._policy = policy
         self._proposals = Proposals(gear, inspector, engine, policy)
         self._workers = ThreadPoolExecutor(HANDS, thread_name_prefix="desk")
@@ -47,6 +51,8 @@ class Desk:
             "plan": self._plan,
             "status": self._status,
             "cancel": self._cancel,
+            "pause": self._pause,
+            "resume": self._resume,
             "history": self._history,
         }
 
@@ -91,12 +97,20 @@ class Desk:
         )
 
     def _show_thumbprint(self, command: Command, asker: Asker) -> None:
+        if is_server(command.arguments):
+            told, nodes = self._server.seen()
+            self._post(asker, messages.server_thumbprint(told, nodes, now=self._gear.clock.now()))
+            return
         self._whisper(asker, messages.working(f"Looking at {_listed(command.arguments)} from every side…"))
         index = self._inspector.index()
         facts = self._inspector.look(names.match(command.arguments, index), index, deeply=False)
         self._post(asker, messages.thumbprints(facts, now=self._gear.clock.now()))
 
     def _check_health(self, command: Command, asker: Asker) -> None:
+        if is_server(command.arguments):
+            self._whisper(asker, messages.working("Looking at the Server's nodes and at every Tentacle…"))
+            self._post(asker, messages.server_health(self._server.facts()))
+            return
         octopus, deadline = self._gear.octopus, self._gear.deadlines.health_task
         groups = names.match(command.arguments, self._inspector.index())
         records = [r for g in groups for r in g.records]
@@ -123,15 +137,31 @@ class Desk:
         refusal = self._policy.refuses_request(asker.user, asker.channel)
         if refusal:
             raise UserError(refusal)
-        self._whisper(asker, messages.working(f"Looking at {_listed(command.arguments)} before planning…"))
         request = self._request(command, asker)
+        if is_server(command.arguments):
+            self._rotate_server(request, asker)
+            return
+        self._whisper(asker, messages.working(f"Looking at {_listed(command.arguments)} before planning…"))
         plan = self._proposals.plan(request)
         if plan.targets:
             self._proposals.propose(request, plan)
         else:
             self._post(asker, messages.refusals(plan))
 
+    def _rotate_server(self, request: Request, asker: Asker) -> None:
+        self._whisper(asker, messages.working("Looking at the Server's nodes and at every Tentacle before planning…"))
+        plan = self._server.plan(request)
+        refusal = self._server.refusal(plan)
+        if refusal:
+            self._post(asker, messages.server_refused(plan, refusal))
+        else:
+            self._proposals.propose(request, plan)
+
     def _plan(self, command: Command, asker: Asker) -> None:
+        if is_server(command.arguments):
+            self._whisper(asker, messages.working("Looking at the Server's nodes and at every Tentacle…"))
+            self._post(asker, messages.plan_only(self._server.plan(self._request(command, asker))))
+            return
         self._whisper(asker, messages.working(f"Looking at {_listed(command.arguments)} before planning…"))
         self._post(asker, messages.plan_only(self._proposals.plan(self._request(command, asker))))
 
@@ -147,6 +177,16 @@ class Desk:
         refusal = self._proposals.cancel(run, asker)
         self._whisper(asker, messages.problem(refusal) if refusal else messages.working(f"{run.id} is being stopped."))
 
+    def _pause(self, command: Command, asker: Asker) -> None:
+        self._told(asker, self._proposals.pause(self._named(command), asker))
+
+    def _resume(self, command: Command, asker: Asker) -> None:
+        self._told(asker, self._proposals.resume(self._named(command), asker))
+
+    def _told(self, asker: Asker, refusal: str | None) -> None:
+        if refusal:
+            self._whisper(asker, messages.problem(refusal))
+
     def _named(self, command: Command) -> Run:
         run = self._gear.ledger.find(command.arguments[0])
         if run is None:
@@ -161,12 +201,26 @@ class Desk:
     def _press(self, click: Click) -> None:
         asker = click.asker
         run = self._gear.ledger.find(click.run_id)
-        if run is None or run.nonce != click.nonce:
+        gate = self._gear.gates.find(click.run_id, click.nonce) if run and run.nonce != click.nonce else None
+        if run is None or (run.nonce != click.nonce and gate is None):
             raise UserError("This button belongs to no run that I know; nothing was done. Ask for a new plan.")
         refusal: str | None
         match click.action:
+            case "approve" | "deny" if gate:
+                refusal = self._proposals.decide_gate(run, gate, asker, approved=click.action == "approve")
             case "approve" | "deny":
                 refusal = self._proposals.decide(run, asker, approved=click.action == "approve")
+            case "pause":
+                refusal = self._proposals.pause(run, asker)
+            case "resume":
+                refusal = self._proposals.resume(run, asker)
+            case "machines":
+                new = self._server.new_of(run)
+                self._whisper(asker, messages.server_machines(run, new))
+                return
+            case "roll_back" if run.plan.server:
+                self._proposals.propose_back(run, asker, self._server.roll_back(run, asker))
+                return
             case "cancel":
                 refusal = self._proposals.cancel(run, asker)
             case "retry":
@@ -175,8 +229,7 @@ class Desk:
                 refusal = self._proposals.roll_back(run, asker)
             case _:
                 refusal = "I do not know this button; nothing was done."
-        if refusal:
-            self._whisper(asker, messages.problem(refusal))
+        self._told(asker, refusal)
 
 
 def _listed(names: tuple[str, ...]) -> str:

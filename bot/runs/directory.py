@@ -26,9 +26,16 @@ class Directory:
 
     def reach(self, record: Record) -> Reach:
         """Return the host of a record: a [[hosts]] entry's address, else the host of its URI, else its name."""
-        access = self._settings.access_for(record.name)
         of_uri = urlsplit(record.uri).hostname if record.style is Style.LISTENING else None
-        address = access.address or of_uri or record.name
+        return self._reach(record.name, of_uri)
+
+    def reach_node(self, name: str) -> Reach:
+        """Return the host of a node of the Octopus Server: a [[hosts]] entry's address, else its name."""
+        return self._reach(name, None)
+
+    def _reach(self, name: str, known: str | None) -> Reach:
+        access = self._settings.access_for(name)
+        address = access.address or known or name
         login = access.login
         return Reach(
             address=address,

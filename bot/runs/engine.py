@@ -44,6 +44,26 @@ class Carrier(Protocol):
         """Undo one target; called inside a workflow of its own."""
         ...
 
+    def carry(self, run_id: str, part: str) -> None:
+        """Carry out one part of a run that rotates the Server's certificate; called inside a workflow."""
+        ...
+
+    def tend(self, run_id: str, target: str, task: str) -> dict[str, Any]:
+        """Do one phase's work of such a run on one Tentacle; called inside a workflow of its own."""
+        ...
+
+
+class Doing(Protocol):
+    """By what a workflow does its steps and its parts: durably, so that what was done is not done again."""
+
+    def step(self, name: str, function: Callable[..., T], *arguments: Any) -> T:
+        """Run one step, or return what it returned before a crash."""
+        ...
+
+    def tend_all(self, run_id: str, targets: Sequence[str], task: str) -> dict[str, dict[str, Any]]:
+        """Do one phase's work on several Tentacles; return what came of each."""
+        ...
+
 
 class StrictJson(Serializer):
     """Journals plain JSON and nothing else: no pickles, no secrets."""
@@ -108,6 +128,16 @@ def _put_back(run_id: str, target: str, why: str) -> None:
     _carrier().put_back(run_id, target, why)
 
 
+@DBOS.workflow(name="carry", max_recovery_attempts=MAX_RECOVERIES)
+def _carry(run_id: str, part: str) -> None:
+    _carrier().carry(run_id, part)
+
+
+@DBOS.workflow(name="tend", max_recovery_attempts=MAX_RECOVERIES)
+def _tend(run_id: str, target: str, task: str) -> dict[str, Any]:
+    return _carrier().tend(run_id, target, task)
+
+
 class DurableEngine:
     """Starts and resumes the workflows of runs."""
 
@@ -146,6 +176,11 @@ class DurableEngine:
         with SetWorkflowID(run_id):
             DBOS.enqueue_workflow("runs", _carry_out, run_id)
 
+    def start_part(self, run_id: str, part: str, key: str) -> None:
+        """Have one part of a run of the Server carried out; once for each key, however often this is called."""
+        with SetWorkflowID(f"{run_id}:{part}:{key}"):
+            DBOS.enqueue_workflow("runs", _carry, run_id, part)
+
     @staticmethod
     def step(name: str, function: Callable[..., T], *arguments: Any) -> T:
         """Run one durable step inside a workflow; its arguments and result are plain JSON."""
@@ -158,6 +193,15 @@ class DurableEngine:
         for target in targets:
             with SetWorkflowID(f"{run_id}:replace:{target}"):
                 handles[target] = DBOS.enqueue_workflow("targets", _replace, run_id, target)
+        return {target: handle.get_result() for target, handle in handles.items()}
+
+    @staticmethod
+    def tend_all(run_id: str, targets: Sequence[str], task: str) -> dict[str, dict[str, Any]]:
+        """Do one phase's work on several Tentacles, as many at once as the queue allows; called inside `carry`."""
+        handles = {}
+        for target in targets:
+            with SetWorkflowID(f"{run_id}:{task}:{target}"):
+                handles[target] = DBOS.enqueue_workflow("targets", _tend, run_id, target, task)
         return {target: handle.get_result() for target, handle in handles.items()}
 
     @staticmethod

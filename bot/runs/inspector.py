@@ -70,8 +70,14 @@ class Inspector:
         """Return all records that the key can see."""
         return self._tools.octopus.index()
 
-    def look(self, groups: Sequence[TargetGroup], index: EstateIndex, *, deeply: bool = True) -> list[TargetFacts]:
-        """Return the facts of these targets; `deeply` also asks Octopus for tasks, permissions and pools."""
+    def look(
+        self, groups: Sequence[TargetGroup], index: EstateIndex, *, deeply: bool = True, sighted: bool = True
+    ) -> list[TargetFacts]:
+        """Return the facts of these targets.
+
+        `deeply` also asks Octopus for tasks, permissions and pools; without `sighted`, what is served is not looked at
+        from outside, which costs a request to Octopus for each target.
+        """
         if not groups:
             return []
         octopus = self._tools.octopus
@@ -85,7 +91,7 @@ class Inspector:
             for space in {r.space_id for r in records if r.kind is RecordKind.WORKER}:
                 pools[space] = octopus.pools(space)
         current = _quietly(server)
-        futures = [self._targets.submit(self._target, g, index, hosts, current, deeply) for g in groups]
+        futures = [self._targets.submit(self._target, g, index, hosts, current, deeply, sighted) for g in groups]
         found = []
         for future in futures:
             facts = future.result()
@@ -101,13 +107,19 @@ class Inspector:
         )
 
     def _target(
-        self, group: TargetGroup, index: EstateIndex, hosts: "_Shared", server: Thumbprint | None, deeply: bool
+        self,
+        group: TargetGroup,
+        index: EstateIndex,
+        hosts: "_Shared",
+        server: Thumbprint | None,
+        deeply: bool,
+        sighted: bool,
     ) -> TargetFacts:
         tools, first = self._tools, group.records[0]
         reach = tools.directory.reach(first)
         hosts.begin(reach)
         sightings: list[Future[Sighting]] = []
-        if first.style is Style.LISTENING:
+        if sighted and first.style is Style.LISTENING:
             name, port = _host_and_port(first.uri)
             sightings.append(self._looks.submit(tools.see, name, port))
             sightings.append(self._looks.submit(tools.octopus.discover, first))

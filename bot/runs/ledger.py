@@ -58,11 +58,11 @@ class Ledger:
                 stage="",
             )
             if written:
-                for position, target in enumerate(plan.targets):
-                    steps = [StepProgress(step=s, state=StepState.PENDING) for s in target.steps]
+                for position, (name, kinds) in enumerate(plan.subjects):
+                    steps = [StepProgress(step=s, state=StepState.PENDING) for s in kinds]
                     connection.execute(
                         tables.progress.insert().values(
-                            run_id=run_id, target=target.name, position=position, steps=_dump_steps(steps)
+                            run_id=run_id, target=name, position=position, steps=_dump_steps(steps)
                         )
                     )
         return self.run(run_id)

@@ -1,6 +1,6 @@
 """Proposals: from a request to a plan that people can decide on, and from a decision to a run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
 from bot.audit import Entry
@@ -14,12 +14,14 @@ from bot.domain.run import Decision, Run, RunState
 from bot.domain.thumbprint import Thumbprint
 from bot.runs.asking import Asker
 from bot.runs.engine import DurableEngine
+from bot.runs.gates import OPEN, Gate
 from bot.runs.inspector import Inspector
 from bot.runs.ledger import new_run_id
 from bot.runs.rotation import Gear
+from bot.slack import messages
 
 UNDECIDED = (RunState.PROPOSED,)
-UNDER_WAY = (RunState.RUNNING,)
+UNDER_WAY = (RunState.RUNNING, RunState.PAUSED)
 
 
 class Proposals:
@@ -89,6 +91,57 @@ class Proposals:
         gear.announcer.decided(run.id)
         return None
 
+    def decide_gate(self, run: Run, gate: Gate, asker: Asker, *, approved: bool, reason: str = "") -> str | None:
+        """Take a decision in the middle of a run; return a sentence for the clicker if it did not count."""
+        gear, now = self._gear, self._gear.clock.now()
+        refusal = self._policy.refuses_approval(asker.user, run.plan.request)
+        if refusal and not (not approved and asker.user == run.plan.request.user):
+            self._audit(f"{run.id}:refused:{asker.key}", "refused", asker.user, run.id, run.plan, refusal)
+            return refusal
+        if gate.state == OPEN and gate.expires and gate.expires <= now:
+            return "This approval has expired; nothing was done."
+        decision = Decision(user=asker.user, user_name=asker.user_name, approved=approved, at=now, reason=reason)
+        self._audit(
+            f"{run.id}:{gate.nonce}:{'approved' if approved else 'denied'}:{asker.key}",
+            "approved" if approved else "denied",
+            asker.user,
+            run.id,
+            run.plan,
+            f"{gate.gate}, digest {gate.digest[-40:]}",
+        )
+        decided = gear.gates.decide(gate, decision)
+        if decided is None:
+            return self._decided_before(gear.gates.find(run.id, gate.nonce), run)
+        self._engine.start_part(run.id, decided.part, decided.nonce)
+        gear.announcer.root(run.id)
+        gear.announcer.say(run.id, f"decided:{gate.nonce}", messages.gate_decided(gate.gate, decision))
+        return None
+
+    def _decided_before(self, gate: Gate | None, run: Run) -> str:
+        if gate and gate.decision:
+            verb = "approved" if gate.decision.approved else "denied"
+            return f"<@{gate.decision.user}> has already {verb} this. Your click changed nothing."
+        return f"The run {run.id} is {run.state.value}. Your click changed nothing."
+
+    def pause(self, run: Run, asker: Asker) -> str | None:
+        """Have a run pause at its next safe point; return a sentence if that cannot be."""
+        return self._steer(run, asker, "paused", self._gear.control.pause)
+
+    def resume(self, run: Run, asker: Asker) -> str | None:
+        """Let a paused run go on; return a sentence if that cannot be."""
+        return self._steer(run, asker, "resumed", self._gear.control.resume)
+
+    def _steer(self, run: Run, asker: Asker, what: str, steer: Callable[[str], bool]) -> str | None:
+        refusal = self._policy.refuses_cancel(asker.user, run.plan.request)
+        if refusal:
+            self._audit(f"{run.id}:refused:{asker.key}", "refused", asker.user, run.id, run.plan, refusal)
+            return refusal
+        self._audit(f"{run.id}:{what}:{asker.key}", what, asker.user, run.id, run.plan, "")
+        if steer(run.id):
+            self._gear.announcer.say(run.id, f"{what}:{asker.key}", messages.steered(what, asker.user))
+            return None
+        return f"The run {run.id} is {self._gear.ledger.run(run.id).state.value}. Your click changed nothing."
+
     def _too_late(self, run: Run) -> str:
         if run.decision:
             verb = "approved" if run.decision.approved else "denied"
@@ -102,6 +155,9 @@ class Proposals:
         if refusal:
             self._audit(f"{run.id}:refused:{asker.key}", "refused", asker.user, run.id, run.plan, refusal)
             return refusal
+        gate = gear.gates.waiting(run.id)
+        if gate:  # it is between two parts: to stop it is to deny the next one
+            return self.decide_gate(run, gate, asker, approved=False, reason="stopped")
         if gear.ledger.move(run.id, of=UNDECIDED, to=RunState.CANCELLED, stopped_by=asker.user) or gear.ledger.move(
             run.id, of=UNDER_WAY, to=RunState.STOPPING, stopped_by=asker.user
         ):
@@ -162,6 +218,13 @@ class Proposals:
         plan = self._plan(request, Source(text=request.source), match(request.names, index), index, former)
         self.propose(request, plan)
         return None
+
+    def propose_back(self, run: Run, asker: Asker, plan: Plan) -> None:
+        """Propose the plan that puts the Server's former certificate back; UserError where the asker may not."""
+        refusal = self._policy.refuses_request(asker.user, asker.channel)
+        if refusal:
+            raise UserError(refusal)
+        self.propose(plan.request, plan)
 
     def _audit(self, key: str, kind: str, who: str, run_id: str, plan: Plan, what: str) -> None:
         targets = ", ".join(t.name for t in plan.targets)

@@ -1,6 +1,6 @@
 """One target's rotation: visits, the look from outside, records. Each method is a step that may be repeated."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +18,13 @@ from bot.domain.thumbprint import Thumbprint
 from bot.octopus.client import Client
 from bot.octopus.errors import RecordVanished
 from bot.runs.announcer import Announcer
+from bot.runs.control import Control
 from bot.runs.directory import Directory
+from bot.runs.gates import Gates
 from bot.runs.inspector import See
 from bot.runs.ledger import Ledger
 from bot.runs.legs import ON_HOST, Leg, legs_of
+from bot.runs.notes import Notes
 from bot.settings_tables import Deadlines
 from bot.windows.errors import RemoteError, RemoteErrorKind
 from bot.windows.hands import Action, Applied, Hands, Job, Progress
@@ -62,6 +65,9 @@ class Gear:
     see: See
     clock: Clock
     deadlines: Deadlines
+    notes: Notes
+    gates: Gates
+    control: Control
 
 
 class Rotation:
@@ -79,7 +85,7 @@ class Rotation:
         gear = self._gear
         target = gear.ledger.run(run_id).plan.target(name)
         end = gear.clock.monotonic() + gear.deadlines.idle
-        with self._shown(run_id, name, StepKind.IDLE) as show:
+        with self.shown(run_id, name, StepKind.IDLE) as show:
             while True:
                 work = self._work_on(target.facts)
                 if not work:
@@ -119,7 +125,7 @@ class Rotation:
         if StepKind.BACKUP in leg.steps:
             # noted before it is made: the copy holds the old key, and must go whatever becomes of this visit
             gear.ledger.keep_copy(run_id, name, COPY_HOURS)
-        watcher = _Watcher(self, run_id, name)
+        watcher = Watcher(self, run_id, name)
         expected = Thumbprint(new) if new else target.new
         try:
             pfx = self._pfx(run, leg, expected)
@@ -208,20 +214,33 @@ class Rotation:
         )
 
     def _apply(self, target: TargetPlan, job: Job, on_progress: Callable[[Progress], None]) -> Applied:
-        """Visit the host; after a lost answer visit again, which reads the journal and goes on, until the deadline."""
+        return self.visit_host(self.endpoint(target.facts), target.name, job, on_progress)
+
+    def visit_host(
+        self,
+        endpoint: Endpoint,
+        name: str,
+        job: Job,
+        on_progress: Callable[[Progress], None],
+        *,
+        deadline: float | None = None,
+    ) -> Applied:
+        """Visit a host; after a lost answer visit again, which reads the journal and goes on, until the deadline.
+
+        RemoteError where it cannot be done; `deadline` in seconds for one visit, that of the configuration if None.
+        """
         gear = self._gear
         end = gear.clock.monotonic() + gear.deadlines.host_return
         attempt = 0
         while True:
             try:
-                return gear.hands.apply(
-                    self.endpoint(target.facts), job, deadline=gear.deadlines.visit, on_progress=on_progress
-                )
+                limit = deadline or gear.deadlines.visit
+                return gear.hands.apply(endpoint, job, deadline=limit, on_progress=on_progress)
             except RemoteError as error:
                 pause = PAUSES[min(attempt, len(PAUSES) - 1)]
                 if error.kind not in UNCERTAIN or gear.clock.monotonic() + pause > end:
                     raise
-                log.warning("visit is repeated", run=job.run, target=target.name, kind=error.kind.value)
+                log.warning("visit is repeated", run=job.run, target=name, kind=error.kind.value)
                 gear.clock.sleep(pause)
                 attempt += 1
 
@@ -245,7 +264,7 @@ class Rotation:
         gear = self._gear
         target = gear.ledger.run(run_id).plan.target(name)
         wanted = Thumbprint(new)
-        with self._shown(run_id, name, StepKind.SERVED) as show:
+        with self.shown(run_id, name, StepKind.SERVED) as show:
             before = [s for s in target.facts.sightings if s.place == "bot" and s.thumbprint]
             if not before:
                 own = target.facts.instance and target.facts.instance.served
@@ -278,7 +297,7 @@ class Rotation:
         target = gear.ledger.run(run_id).plan.target(name)
         done, vanished, changed = [], [], list[str]()
         octopus = gear.octopus.patient(gear.deadlines.server_away)
-        with self._shown(run_id, name, StepKind.RECORD) as show:
+        with self.shown(run_id, name, StepKind.RECORD) as show:
             for record in target.facts.records:
                 try:
                     written = octopus.put_thumbprint(record, Thumbprint(old), Thumbprint(new))
@@ -327,8 +346,9 @@ class Rotation:
         )
 
     @contextmanager
-    def _shown(self, run_id: str, name: str, step: StepKind) -> "Iterator[_Shown]":
-        shown = _Shown(self._gear, run_id, name, step)
+    def shown(self, run_id: str, name: str, step: StepKind) -> "Iterator[Shown]":
+        """Show a step as in progress, and as complete or failed when the block ends."""
+        shown = Shown(self._gear, run_id, name, step)
         shown.begin()
         yield shown
         shown.end()
@@ -339,7 +359,7 @@ class Rotation:
         self._gear.announcer.root(run_id)
 
 
-class _Shown:
+class Shown:
     """One step as people see it."""
 
     def __init__(self, gear: Gear, run_id: str, name: str, step: StepKind) -> None:
@@ -352,30 +372,37 @@ class _Shown:
         self._gear.announcer.root(self._run_id)
 
     def begin(self) -> None:
+        """Show that it has begun."""
         self._note(StepState.IN_PROGRESS)
 
     def detail(self, text: str) -> None:
+        """Show more about where it stands."""
         if text != self._text:
             self._text = text
             self._note(StepState.IN_PROGRESS)
 
     def failed(self, text: str) -> None:
+        """Have it end as failed."""
         self._text, self._failed = text, True
 
     def end(self) -> None:
+        """Show that it has ended."""
         self._note(StepState.ERROR if self._failed else StepState.COMPLETE)
 
 
-class _Watcher:
-    """Turns the script's progress into steps that people see."""
+class Watcher:
+    """Turns the script's progress into steps that people see; `steps` says which action is which step."""
 
-    def __init__(self, rotation: Rotation, run_id: str, name: str) -> None:
+    def __init__(
+        self, rotation: Rotation, run_id: str, name: str, steps: Mapping[Action, StepKind] | None = None
+    ) -> None:
         self._rotation, self._run_id, self._name = rotation, run_id, name
-        self._steps = {action: step for step, action in ON_HOST.items()}
+        self._steps = steps if steps is not None else {action: step for step, action in ON_HOST.items()}
         self.current: StepKind | None = None
         self.begun = False
 
     def progress(self, progress: Progress) -> None:
+        """Take a line of progress."""
         step = self._steps.get(progress.action)
         if step is None:
             return
@@ -387,6 +414,7 @@ class _Watcher:
             self._rotation.note(self._run_id, self._name, step, StepState.COMPLETE)
 
     def failed(self, what: str) -> None:
+        """Show that the step at which it stands has failed."""
         if self.current:
             self._rotation.note(self._run_id, self._name, self.current, StepState.ERROR, what)
 

@@ -72,6 +72,38 @@ copies = sa.Table(
 )
 """Copies of configurations that lie on hosts and must be removed when they are due: they hold the old key."""
 
+notes = sa.Table(
+    "octocert_notes",
+    metadata,
+    sa.Column("run_id", sa.String(24), primary_key=True),
+    sa.Column("key", sa.String(80), primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+"""What a run found out on its way and needs again after a crash, such as the thumbprint of a new certificate."""
+
+gates = sa.Table(
+    "octocert_gates",
+    metadata,
+    sa.Column("nonce", sa.String(40), primary_key=True),
+    sa.Column("run_id", sa.String(24), nullable=False, index=True),
+    sa.Column("gate", sa.String(40), nullable=False),
+    sa.Column("digest", sa.String(200), nullable=False),
+    sa.Column("action", sa.String(40), nullable=False),
+    sa.Column("opened", sa.String(40), nullable=False),
+    sa.Column("expires", sa.String(40)),
+    sa.Column("state", sa.String(20), nullable=False),
+    sa.Column("decision", sa.Text),
+)
+"""Approvals that a run needs on its way; each asking has a nonce of its own, which its buttons carry."""
+
+looks = sa.Table(
+    "octocert_looks",
+    metadata,
+    sa.Column("run_id", sa.String(24), primary_key=True),
+    sa.Column("due", sa.String(40), nullable=False, index=True),
+)
+"""Runs whose work is looked at once more when they are due: others may have put old thumbprints back."""
+
 audit = sa.Table(
     "octocert_audit",
     metadata,

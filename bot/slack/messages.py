@@ -1,16 +1,41 @@
 """Every message that the bot sends, by name. All are pure functions that return a `Message`."""
 
 from bot.slack.answers import help_text, history, problem, status, status_one, unexpected, working
-from bot.slack.outcome_message import approved, cancelled, denied, expired, finished, outcome, stale, swept
+from bot.slack.outcome_message import (
+    approved,
+    cancelled,
+    denied,
+    expired,
+    finished,
+    gate_decided,
+    outcome,
+    stale,
+    steered,
+    swept,
+)
 from bot.slack.plan_message import plan_only, plan_posted, refusals
 from bot.slack.report_messages import health_result, health_started, thumbprints
+from bot.slack.server_message import asks_on
+from bot.slack.server_message import clean_up as server_clean_up
+from bot.slack.server_message import cleaned as server_cleaned
+from bot.slack.server_message import looked_again as server_looked_again
+from bot.slack.server_message import machines as server_machines
+from bot.slack.server_message import made as server_made
+from bot.slack.server_message import not_yet as server_not_yet
+from bot.slack.server_message import note as server_note
+from bot.slack.server_message import refused as server_refused
+from bot.slack.server_message import switched as server_switched
+from bot.slack.server_report import health as server_health
+from bot.slack.server_report import thumbprint as server_thumbprint
 
 __all__ = [
     "approved",
+    "asks_on",
     "cancelled",
     "denied",
     "expired",
     "finished",
+    "gate_decided",
     "health_result",
     "health_started",
     "help_text",
@@ -20,9 +45,21 @@ __all__ = [
     "plan_posted",
     "problem",
     "refusals",
+    "server_clean_up",
+    "server_cleaned",
+    "server_health",
+    "server_looked_again",
+    "server_machines",
+    "server_made",
+    "server_not_yet",
+    "server_note",
+    "server_refused",
+    "server_switched",
+    "server_thumbprint",
     "stale",
     "status",
     "status_one",
+    "steered",
     "swept",
     "thumbprints",
     "unexpected",

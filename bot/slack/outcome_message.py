@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bot.domain.run import Outcome, OutcomeKind, Run
+from bot.domain.run import Decision, Outcome, OutcomeKind, Run
 from bot.slack.blocks import (
     Json,
     Line,
@@ -140,6 +140,23 @@ def _story(outcome: Outcome, people: set[str]) -> list[Json | None]:
         parts.insert(0, ("Why", outcome.what))
     lines = [line(bold(f"{label}  "), *spoken(sentence(text), 1_200, people)) for label, text in parts if text]
     return [*blocks, rich(*lines) if lines else None]
+
+
+def gate_decided(gate: str, decision: Decision) -> Message:
+    """Return who decided an approval in the middle of a run."""
+    verb = "approved" if decision.approved else "denied"
+    icon = "white_check_mark" if decision.approved else "no_entry"
+    elements: Line = [emoji(icon), say(" "), user(decision.user, decision.user_name), say(f" {verb} the {gate}")]
+    if decision.reason:
+        elements.append(say(f": “{clean(decision.reason, 300)}”"))
+    return message(f"<@{decision.user}> {verb} the {gate}.", [rich(line(*elements, say(".")))])
+
+
+def steered(what: str, who: str) -> Message:
+    """Return who paused or resumed a run."""
+    icon = "double_vertical_bar" if what == "paused" else "arrow_forward"
+    elements: Line = [emoji(icon), say(" "), user(who), say(f" {what} the run.")]
+    return message(f"<@{who}> {what} the run.", [rich(line(*elements))])
 
 
 def finished(run: Run) -> Message:

@@ -6,7 +6,7 @@ from datetime import datetime
 from bot.domain.facts import RecordKind, Style
 from bot.domain.plan import Plan, Refusal, Severity, Source, StepKind, TargetPlan
 from bot.domain.run import Run, RunState
-from bot.slack import progress_message
+from bot.slack import progress_message, server_message
 from bot.slack.blocks import (
     Json,
     Line,
@@ -57,12 +57,14 @@ WAY_BACK = "a failure is undone; for a day after the run “Roll back” is offe
 def plan_posted(run: Run, *, now: datetime, rich: bool = False) -> Message:
     """Return the root message of a run in whatever state it is; `rich` uses Slack's plan blocks while it runs."""
     if run.state is RunState.PROPOSED:
-        return _proposed(run, now)
+        return server_message.proposed(run) if run.plan.server else _proposed(run, now)
     return progress_message.under_way_or_over(run, now=now, rich=rich)
 
 
 def plan_only(plan: Plan, now: datetime | None = None) -> Message:
     """Return what `rotate` would do, with nothing to approve."""
+    if plan.server:
+        return server_message.plan_only(plan)
     head: list[Json | None] = [
         header(f"Plan: {title_of(plan)}"),
         rich(

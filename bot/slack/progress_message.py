@@ -56,17 +56,26 @@ def under_way_or_over(run: Run, *, now: datetime, rich: bool) -> Message:
     return _never_begun(run)
 
 
+_LIVE = {
+    RunState.PROPOSED: "Waiting for approval",
+    RunState.RUNNING: "Running",
+    RunState.PAUSED: "Paused",
+    RunState.WAITING: "Waiting for the next approval",
+    RunState.STOPPING: "Stopping at the next safe point",
+}
+
+
 # --- while it runs --------------------------------------------------------------------------------------------------
 
 
 def _live(run: Run, *, cards: bool) -> Message:
     title = title_of(run.plan, retry_of=run.retry_of)
-    state = "Stopping at the next safe point" if run.state is RunState.STOPPING else "Running"
+    state = _LIVE[run.state]
     text = f"{escape(title)}: {state.lower()}" + (f", {escape(run.stage)}" if run.stage else "")
     counts = _counts_so_far(run)
     text += f" ({counts})." if counts else "."
     head: list[Json | None] = [header(title), _rich(_status(run, state), _who(run))]
-    tail: list[Json | None] = [_stop(run) if run.state is RunState.RUNNING else None, _footer(run)]
+    tail: list[Json | None] = [_controls(run), _footer(run)]
     targets = list(run.targets)
 
     def shown() -> list[Json | None]:
@@ -173,7 +182,7 @@ def _plan_block(run: Run, title: str) -> Json:
     else:
         shown = [t for t in run.targets if len(run.targets) <= EACH or _matters(t)]
         tasks = [_target_card(i, run, t) for i, t in enumerate(shown[:40])]
-    state = "stopping" if run.state is RunState.STOPPING else run.stage or "running"
+    state = run.stage or "running" if run.state is RunState.RUNNING else _LIVE[run.state].lower()
     whole = f"{title} ({clean(state, 80)})"
     version = content_hash(whole, tasks)
     return {"type": "plan", "block_id": f"plan-{version}", "title": cut(whole, 250), "tasks": tasks}
@@ -208,6 +217,19 @@ def _target_card(number: int, run: Run, target: TargetProgress) -> Json:
     }
 
 
+def _controls(run: Run) -> Json | None:
+    """Return *Pause* or *Resume*, and *Stop*, where they make sense."""
+    value = f"{run.id}:{run.nonce}"
+    if run.state is RunState.WAITING:
+        return actions(_stop(run))
+    if run.state is RunState.PAUSED:
+        return actions(button("Resume", "resume", value, style="primary"), _stop(run))
+    if run.state is not RunState.RUNNING:
+        return None
+    several = len(run.plan.waves) > 1
+    return actions(*([button("Pause", "pause", value)] if several else []), _stop(run))
+
+
 def _stop(run: Run) -> Json:
     ask = confirm(
         "Stop this run?",
@@ -215,7 +237,7 @@ def _stop(run: Run) -> Json:
         "Stop",
         danger=True,
     )
-    return actions(button("Stop", "cancel", f"{run.id}:{run.nonce}", style="danger", ask=ask))
+    return button("Stop", "cancel", f"{run.id}:{run.nonce}", style="danger", ask=ask)
 
 
 def _footer(run: Run) -> Json:

@@ -25,6 +25,7 @@ STEP_ICONS = {
     StepState.ERROR: "x",
 }
 MADE_ON_HOST = "made on the host"
+SERVER_TITLE = "Rotate the Octopus Server's certificate"
 _SPACES = 6
 """Spaces, and records of one space, that are named; of more only the number is."""
 
@@ -39,6 +40,8 @@ def icon_of(run: Run) -> str:
     return {
         RunState.PROPOSED: "hourglass_flowing_sand",
         RunState.RUNNING: "arrows_counterclockwise",
+        RunState.PAUSED: "double_vertical_bar",
+        RunState.WAITING: "hourglass_flowing_sand",
         RunState.STOPPING: "octagonal_sign",
         RunState.DENIED: "no_entry",
         RunState.EXPIRED: "alarm_clock",
@@ -48,6 +51,8 @@ def icon_of(run: Run) -> str:
 
 def title_of(plan: Plan, *, retry_of: str | None = None) -> str:
     """Return what is done to which targets, clean, for a header."""
+    if plan.server:
+        return "Put the Octopus Server's old certificate back" if plan.source.backup else SERVER_TITLE
     verb = "Roll back" if plan.source.backup else "Retry" if retry_of else "Rotate"
     targets = [t.name for t in plan.targets]
     if len(targets) <= 3:

@@ -1,0 +1,75 @@
+"""Outcomes: what became of each target, stored, audited and announced, once however often a step is repeated."""
+
+from bot.audit import Entry
+from bot.domain.facts import Health
+from bot.domain.plan import StepKind
+from bot.domain.run import Outcome, OutcomeKind, StepState
+from bot.domain.thumbprint import Thumbprint
+from bot.runs.rotation import Gear
+
+
+class Outcomes:
+    """Writes outcomes of a run's subjects: Tentacles, and nodes of the Server."""
+
+    def __init__(self, gear: Gear) -> None:
+        self._gear = gear
+
+    def store(
+        self,
+        run_id: str,
+        name: str,
+        kind: OutcomeKind,
+        *,
+        what: str,
+        in_force: str | None = None,
+        health: Health | None = None,
+        undone: str = "",
+        now: str = "",
+        advice: str = "",
+        failed: StepKind | None = None,
+        announce: bool = True,
+    ) -> None:
+        """Store what became of a subject; the first outcome stands. `announce` also says it in the thread."""
+        gear = self._gear
+        run = gear.ledger.run(run_id)
+        target = next((t for t in run.plan.targets if t.name == name), None)
+        node = next((n for n in run.plan.server.nodes if n.name == name), None) if run.plan.server else None
+        old = target.old if target else run.plan.server.old if run.plan.server else None
+        subject = target or node
+        assert subject is not None, f"{name} is no subject of {run_id}"
+        assert old is not None
+        untouched = kind in {OutcomeKind.SKIPPED, OutcomeKind.UNTOUCHED}
+        seconds = 0.0 if untouched else (gear.clock.now() - gear.ledger.began(run_id, name)).total_seconds()
+        outcome = Outcome(
+            target=name,
+            kind=kind,
+            old=old,
+            new=old if untouched else Thumbprint.maybe(in_force),
+            health=health,
+            seconds=seconds,
+            what=what,
+            undone=undone,
+            now=now,
+            advice=advice,
+            failed_step=failed,
+        )
+        # The audit entry comes before the message that announces it; both are keyed, so a repeated step adds nothing.
+        gear.audit.append(
+            f"{run_id}:{name}:outcome",
+            Entry(
+                kind="outcome",
+                run=run_id,
+                target=name,
+                digest=subject.digest,
+                old=old,
+                new=outcome.new or "",
+                what=" ".join(t for t in (kind.value + ".", what, undone, now) if t),
+            ),
+        )
+        gear.ledger.outcome(run_id, outcome)
+        if failed and failed is not StepKind.HEALTH:
+            gear.ledger.step(run_id, name, failed, StepState.ERROR, what)
+        if announce:
+            gear.announcer.outcome(run_id, name)
+        else:
+            gear.announcer.root(run_id)
