@@ -1,7 +1,7 @@
 """The town in which scenarios play. Its sentences read like the thread."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -35,6 +35,9 @@ health_repeat = 4
 polling_return = 8
 host_return = 20
 octopus_request = 5
+server_program = 10
+server_start = 6
+drain = 4
 """
 ANSWER_SECONDS = 30.0
 RUN_SECONDS = 60.0
@@ -61,11 +64,19 @@ class Town:
     """The sandbox and one bot in this process; `with` starts and ends both."""
 
     def __init__(
-        self, state: Path, *, hosts: int = 12, extra: str = "", pace: float = 0.02, powershell: Path | None = None
+        self,
+        state: Path,
+        *,
+        hosts: int = 12,
+        extra: str = "",
+        pace: float = 0.02,
+        powershell: Path | None = None,
+        nodes: Sequence[str] = ("OCTO-1",),
     ) -> None:
         self.sandbox = Sandbox(
             state / "town",
             hosts=hosts,
+            nodes=nodes,
             pace=pace,
             powershell=powershell,
             real_limits=False,
