@@ -27,7 +27,7 @@ from bot.windows.scripts import encoded_bootstrap, script
 ENGINE = shutil.which("pwsh")
 OLD, NEW, SERVER = self_signed("old"), self_signed("new"), self_signed("server")
 SOON = 30.0
-LOOK = {"loopback": True, "loopback_seconds": 2}
+LOOK = {"loopback": True, "loopback_seconds": 2, "server": False, "program_seconds": 10}
 ALL = ["backup", "make", "restart", "served"]
 IMPORT = ["backup", "import", "restart", "served"]
 
@@ -73,6 +73,7 @@ class Play:
         pfx = base64.b64encode(NEW.pfx()).decode() if "import" in actions else None
         return {
             "run": "r-1",
+            "kind": "tentacle",
             "instance": tentacle.name,
             "exe": str(self.host.tentacle_exe),
             "config": str(tentacle.config),

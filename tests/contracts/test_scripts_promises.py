@@ -43,6 +43,7 @@ class Visited:
         tentacle = self.tentacle
         job = {
             "run": "r-1",
+            "kind": "tentacle",
             "instance": tentacle.name,
             "exe": str(self.host.tentacle_exe),
             "config": str(tentacle.config),

@@ -84,7 +84,8 @@ def test_an_inspection_is_facts(play):
     assert facts.computer == "WEB-01"
     assert facts.address == play.host.address
     assert abs(facts.clock_skew_seconds - 3600) < 2
-    assert parameters(play.programs[0]) == {"loopback": True, "loopback_seconds": 3}
+    plain = {"loopback": True, "loopback_seconds": 3, "server": False, "program_seconds": 60}
+    assert parameters(play.programs[0]) == plain
 
 
 def test_a_job_goes_out_whole_and_comes_back_as_a_result(play):
@@ -99,6 +100,7 @@ def test_a_job_goes_out_whole_and_comes_back_as_a_result(play):
     assert (applied.trusting, applied.trusting_error) == (None, "the service does not run")
     assert parameters(play.programs[0]) == {
         "run": "r1",
+        "kind": "tentacle",
         "instance": "Tentacle",
         "exe": "Tentacle.exe",
         "config": "Tentacle.config",
