@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from bot.clock import Clock
 from bot.domain.facts import HostFacts, ServiceState, Sighting, Trust
@@ -21,11 +21,8 @@ PROGRAM_SECONDS = 60
 """How long the Server's program may take to read its certificate in its database."""
 
 
-class Kind(StrEnum):
-    """Whose instance a job is about."""
-
-    TENTACLE = "tentacle"
-    SERVER = "server"
+Kind = Literal["tentacle", "server"]
+"""Whose instance a job is about."""
 
 
 class Action(StrEnum):
@@ -64,7 +61,7 @@ class Job:
 
     run: str
     """The key of the host's journal and copies: a run may have several, one for each of its phases."""
-    kind: Kind = Kind.TENTACLE
+    kind: Kind = "tentacle"
     instance: str
     exe: str
     config: str
@@ -167,7 +164,7 @@ class Hands:
         """Do a job's actions in their order; what is done already is not done again."""
         parameters = {
             "run": job.run,
-            "kind": job.kind.value,
+            "kind": job.kind,
             "instance": job.instance,
             "exe": job.exe,
             "config": job.config,

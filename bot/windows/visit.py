@@ -16,6 +16,7 @@ LINE_BYTES = 256 * 1024
 VISIT_BYTES = 1024 * 1024
 """The most that one visit may print."""
 _KIND = re.compile(r"[a-z_]{1,40}")
+_REASON = re.compile(r"[a-z-]{1,40}")
 PROGRAM = "powershell.exe"
 ScriptName = Literal["inspect", "apply"]
 RESULTS = {"inspect": "facts", "apply": "applied"}
@@ -122,7 +123,8 @@ class _Reader:
         if last and last.kind == "error":
             message = last.value.get("message") if isinstance(last.value, dict) else None
             text = faults.scrubbed(str(message or "it did not say why"))
-            raise RemoteError(RemoteErrorKind.SCRIPT, self._host, f"The script on {self._host} failed: {text}")
+            failed = f"The script on {self._host} failed: {text}"
+            raise RemoteError(RemoteErrorKind.SCRIPT, self._host, failed, reason=self._refusal())
         if self._odd:
             raise self._broken(self._odd, was_cut=was_cut)
         if last is None or last.kind != "done":
@@ -154,6 +156,11 @@ class _Reader:
                 self._on_line(line)
             except Exception as error:  # noqa: BLE001  # raised again as soon as it may end the visit
                 self._failure = error
+
+    def _refusal(self) -> str | None:
+        said = next((line.value for line in self.lines if line.kind == "refused"), None)
+        reason = said.get("reason") if isinstance(said, dict) else None
+        return reason if isinstance(reason, str) and _REASON.fullmatch(reason) else None
 
     def _has_gap(self) -> bool:
         """Whether lines are missing: no greeting, an action that began and did not end, or the other way round."""

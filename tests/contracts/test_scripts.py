@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from bot.domain.facts import ServiceState, Style, Trust
-from bot.sandbox.pki import self_signed
+from bot.sandbox.pki import Identity, self_signed
 from bot.sandbox.windows import powershell
 from bot.sandbox.windows.host import Profile
 from bot.sandbox.windows.tentacle import TentacleInstance
@@ -97,7 +97,7 @@ class Play:
         found = {}
         for folder in (root / "Octopus", root / "ProgramData" / "octocert", root / "Windows" / "Temp"):
             for file in sorted(f for f in folder.rglob("*") if f.is_file() and f.suffix != ".txt"):
-                text = file.read_text("utf-8-sig")
+                text = identity(file) if file.suffix == ".pfx" else file.read_text("utf-8-sig")
                 found[self.plain(str(file))] = self.plain(json.loads(text) if file.suffix == ".json" else text)
         return found
 
@@ -129,6 +129,14 @@ class Play:
 
     def _name(self, value: Any, kind: str) -> str:
         return self._names.setdefault((kind, value), f"{kind} {len(self._names)}")
+
+
+def identity(file: Path) -> str:
+    """Return the thumbprint in a PFX with the empty password."""
+    try:
+        return Identity.from_pfx(file.read_bytes()).thumbprint
+    except ValueError:
+        return "no PFX"
 
 
 def tell(process: powershell.RemoteProcess, text: str, parameters: Any) -> None:

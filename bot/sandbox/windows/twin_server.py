@@ -88,18 +88,18 @@ class Serving(Trusting):
         """Make a new certificate and keep it; the Server does not know it until it is adopted."""
         p, notes = self.p, self.notes
         file = self._kept_file(p["run"], "new")
-        already = file.is_file()
+        already, phase = file.is_file(), notes["phase"]
+        is_untouched = phase in {"begun", "exported"}
         if already:
             found = read_pfx(self.read_bytes(file))
             if found["error"]:
                 raise self.deny("generate", f"the certificate that run {p['run']} made is of no use: {found['error']}")
             notes["new"] = found["thumbprint"]
-        elif notes["new"]:
+        elif not is_untouched:
             raise self.deny("missing", f"the certificate {notes['new']} that run {p['run']} made is gone")
         else:
             notes["new"] = self._save_kept("new", "new-certificate", "generate")
-        phase = notes["phase"]
-        self.write_journal("generated" if phase in {"begun", "exported"} else phase)
+        self.write_journal("generated" if is_untouched else phase)
         return {"already": already}
 
     def _stored_now(self) -> str:

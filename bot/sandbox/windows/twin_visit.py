@@ -219,6 +219,8 @@ class Visit(Common):
                     return
                 raise self.deny("stored", f"the certificate of the Octopus Server cannot be read: {stored['error']}")
             current = stored["thumbprint"]
+            if "revert" in p["actions"] and same(current, p["new"]):
+                return
         else:
             current = self.configured()
         if same(current, p["expected"]):

@@ -73,17 +73,18 @@ function Invoke-Generate {
     # Made and kept, not taken up: until then the Server does not know it.
     $file = Get-KeptFile $p.run 'new'
     $already = [IO.File]::Exists($file)
+    $phase = $visit.journal.phase
+    $untouched = @('begun', 'exported') -contains $phase
     if ($already) {
         $found = Read-Kept $file
         if ($found.error) { Deny 'generate' "the certificate that run $($p.run) made is of no use: $($found.error)" }
         $visit.journal.new = $found.thumbprint
-    } elseif ($visit.journal.new) {
+    } elseif (-not $untouched) {
         Deny 'missing' "the certificate $($visit.journal.new) that run $($p.run) made is gone"
     } else {
         $visit.journal.new = Save-Kept 'new' 'new-certificate' 'generate'
     }
-    $phase = $visit.journal.phase
-    if (@('begun', 'exported') -contains $phase) { $phase = 'generated' }
+    if ($untouched) { $phase = 'generated' }
     Write-Journal $phase
     @{ already = $already }
 }
