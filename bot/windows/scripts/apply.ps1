@@ -5,8 +5,9 @@
 #    scheduled task that was registered before the stop starts the service: the backstop.
 #  * Every action may be repeated. A journal beside the configuration tells what is done; nothing is made twice.
 #  * One visit to an instance at a time (a named mutex).
-#  * A private key lies on the disk for as long as the import takes, in a folder that only SYSTEM and Administrators
-#    may open. No password and no key is on any command line.
+#  * A private key that it is given lies on the disk for as long as the import takes, in a folder that only SYSTEM and
+#    Administrators may open; what it keeps to put back lies in such a folder, too. No password and no key is on any
+#    command line.
 #  * No process is killed but a program of our own that hangs, and no list of trusted servers is ever put back.
 #
 # Parameters: run, kind (tentacle or server), instance, exe, config, service, expected (thumbprint that the plan was made
