@@ -92,16 +92,26 @@ def octocert() -> None:
     metavar="FILE",
     help="The configuration; octocert.example.toml explains every setting.",
 )
-def run(config: Path) -> int:
+@click.option(
+    "--http",
+    metavar="HOST:PORT",
+    help="Take Slack's signed requests here, behind a proxy, instead of connecting to Slack by Socket Mode.",
+)
+def run(config: Path, http: str | None) -> int:
     """Run the bot against a Slack workspace, an Octopus Server and Windows hosts, until it is stopped.
 
-    Ctrl-C or SIGTERM stops it; runs in progress go on where they were when it is started again.
+    Ctrl-C or SIGTERM stops it; runs in progress go on where they were when it is started again. A second one ends it at
+    once, which is safe as well.
     """
     import structlog  # noqa: PLC0415 -- heavy: not for --help
 
     from bot import logs  # noqa: PLC0415 -- heavy: not for --help
     from bot.settings import load  # noqa: PLC0415 -- heavy: not for --help
+    from bot.settings_operating import address_of  # noqa: PLC0415 -- heavy: not for --help
 
+    address = address_of(http) if http else None
+    if http and address is None:
+        raise click.BadParameter("it must be HOST:PORT, such as 127.0.0.1:8080.", param_hint="--http")
     settings = load(config)
     for secret in settings.read_secrets():
         logs.hide(secret.reveal())
@@ -111,7 +121,7 @@ def run(config: Path) -> int:
     import handlers  # noqa: PLC0415 -- heavier still: not before the configuration is known to be good
     from bot import app  # noqa: PLC0415 -- likewise
 
-    return app.run(settings, handlers.register)
+    return app.run(settings, handlers.register, http=address)
 
 
 @octocert.command(short_help="See it all on this machine, without any account.")

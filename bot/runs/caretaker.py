@@ -57,6 +57,11 @@ class Caretaker:
         self._stop.set()
         self._thread.join(timeout=30)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread works."""
+        return self._thread.is_alive()
+
     def _work(self) -> None:
         while not self._stop.wait(ROUND_SECONDS):
             try:

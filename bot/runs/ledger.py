@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from bot import telemetry
 from bot.clock import Clock
 from bot.domain import codec
 from bot.domain.plan import Plan, StepKind
@@ -58,6 +59,7 @@ class Ledger:
                 stage="",
             )
             if written:
+                telemetry.RUNS.labels(state=(RunState.RUNNING if decision else RunState.PROPOSED).name.lower()).inc()
                 for position, target in enumerate(plan.targets):
                     steps = [StepProgress(step=s, state=StepState.PENDING) for s in target.steps]
                     connection.execute(
@@ -121,7 +123,17 @@ class Ledger:
             .values(**values)
         )
         with self._engine.begin() as connection:
-            return connection.execute(changed).rowcount == 1
+            is_moved = connection.execute(changed).rowcount == 1
+        if is_moved:
+            telemetry.RUNS.labels(state=to.name.lower()).inc()
+        return is_moved
+
+    def counts(self) -> dict[RunState, int]:
+        """Return how many runs are in each state that is not an end."""
+        query = sa.select(tables.runs.c.state, sa.func.count()).group_by(tables.runs.c.state)
+        with self._engine.connect() as connection:
+            found = {row[0]: row[1] for row in connection.execute(query)}
+        return {state: found.get(state.value, 0) for state in RunState if not state.is_over}
 
     def stage(self, run_id: str, text: str) -> None:
         """Note what the run as a whole is doing now."""
@@ -163,7 +175,14 @@ class Ledger:
                 )
                 .values(outcome=codec.dumps(outcome))
             )
-            return changed.rowcount == 1
+            is_new = changed.rowcount == 1
+        if is_new:
+            kind = outcome.kind.name.lower()
+            telemetry.TARGETS.labels(outcome=kind).inc()
+            telemetry.TARGET_SECONDS.labels(outcome=kind).observe(outcome.seconds)
+            if outcome.failed_step:
+                telemetry.FAILURES.labels(part="rotation", kind=outcome.failed_step.name.lower()).inc()
+        return is_new
 
     def lock_host(self, host: str, run_id: str) -> str:
         """Take the lock of a host for a run, or find who has it: return the holder's run id."""

@@ -15,6 +15,7 @@ import structlog
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
 
+from bot import telemetry
 from bot.clock import Clock
 from bot.slack.blocks import MOST_BLOCKS
 from bot.slack.message import Message
@@ -136,6 +137,11 @@ class Notifier:
         self._awake.set()
         if self._started:
             self._thread.join(timeout=30)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread works."""
+        return self._thread.is_alive()
 
     def wake(self) -> None:
         """Look at the outbox now."""
@@ -336,6 +342,7 @@ class Notifier:
         if self._tried[tried] >= POST_TRIES:
             self._refuse(post, name)
             return
+        telemetry.RETRIES.labels(part="slack").inc()
         self._held[post.key] = self._clock.monotonic() + PAUSES[self._tried[tried] - 1]
         log.warning("Slack does not take a message; it is tried again", key=post.key, error=name)
 
@@ -348,6 +355,7 @@ class Notifier:
     def _rest(self, seconds: float | None, why: str) -> None:
         pause = seconds or PAUSES[min(self._failures, len(PAUSES) - 1)]
         self._failures += 1
+        telemetry.RETRIES.labels(part="slack").inc()
         self._resting_until = self._clock.monotonic() + pause
         log.warning("Slack is left alone for a while", seconds=pause, error=why)
 

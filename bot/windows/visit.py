@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from bot import telemetry
 from bot.windows import faults, scripts
 from bot.windows.errors import RemoteError, RemoteErrorKind
 from bot.windows.transport import Endpoint, Transport
@@ -56,17 +57,26 @@ class Visits:
         stdin = b"".join(
             base64.b64encode(text.encode()) + b"\n" for text in (scripts.script(script), json.dumps(dict(parameters)))
         )
-        status = self._transport.run(
-            endpoint,
-            PROGRAM,
-            ("-NoProfile", "-NonInteractive", "-EncodedCommand", scripts.encoded_bootstrap()),
-            stdin,
-            deadline=deadline_seconds,
-            on_output=reader.take,
-            may_end=lambda: not reader.is_stopped,
-            harmless=script == "inspect",
-        )
-        return reader.finish(was_cut=status.was_cut, complaint=status.complaint)
+        with telemetry.timed(telemetry.WINRM_SECONDS, script=script) as timing:
+            timing.labels = {"result": "error"}
+            try:
+                status = self._transport.run(
+                    endpoint,
+                    PROGRAM,
+                    ("-NoProfile", "-NonInteractive", "-EncodedCommand", scripts.encoded_bootstrap()),
+                    stdin,
+                    deadline=deadline_seconds,
+                    on_output=reader.take,
+                    may_end=lambda: not reader.is_stopped,
+                    harmless=script == "inspect",
+                )
+                lines = reader.finish(was_cut=status.was_cut, complaint=status.complaint)
+            except RemoteError as error:
+                timing.labels = {"result": error.kind.name.lower()}
+                telemetry.FAILURES.labels(part="winrm", kind=error.kind.name.lower()).inc()
+                raise
+            timing.labels = {"result": "done"}
+            return lines
 
 
 class _Reader:
