@@ -26,6 +26,7 @@ from bot.operating.web import WebServer
 from bot.runs.announcer import Announcer
 from bot.runs.caretaker import Caretaker
 from bot.runs.carrier import RunCarrier
+from bot.runs.control import Control
 from bot.runs.database import Database
 from bot.runs.desk import Desk
 from bot.runs.directory import Directory
@@ -76,6 +77,7 @@ class Bot:
         outbox = DurableOutbox(engine)
         self.notifier = Notifier(client, outbox, clock)
         announcer = Announcer(self.ledger, outbox, self.notifier, clock)
+        self.control = Control(self.ledger, announcer, self.audit, clock)
         octopus = Client(
             settings.octopus.url,
             settings.octopus.api_key.read,
@@ -103,6 +105,7 @@ class Bot:
         gear = Gear(
             ledger=self.ledger,
             announcer=announcer,
+            control=self.control,
             audit=self.audit,
             octopus=octopus,
             hands=hands,
@@ -171,6 +174,7 @@ class Bot:
     def stop(self) -> None:
         """Take nothing new, let what runs end or be resumed, and say what is still to be said."""
         self.engine.leave()
+        self.control.leave()
         if self._requests:
             self._requests.close()
         if self._socket:

@@ -9,7 +9,7 @@ from slack_bolt import Ack, App
 from bot.runs.asking import Asker, Click
 from bot.runs.desk import Desk
 
-OURS = re.compile(r"^octocert_(approve|deny|cancel|retry|roll_back)$")
+OURS = re.compile(r"^octocert_(approve|deny|cancel|pause|resume|retry|roll_back)$")
 
 
 def register(app: App, desk: Desk) -> None:

@@ -25,6 +25,6 @@ class Click:
     run_id: str
     nonce: str
     action: str
-    """`approve`, `deny`, `cancel`, `retry` or `roll_back`."""
+    """`approve`, `deny`, `cancel`, `pause`, `resume`, `retry` or `roll_back`."""
     message_ts: str
     at: datetime

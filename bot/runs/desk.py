@@ -17,6 +17,7 @@ from bot.runs.engine import DurableEngine
 from bot.runs.inspector import Inspector
 from bot.runs.proposals import Proposals
 from bot.runs.rotation import Gear
+from bot.runs.steering import Steering
 from bot.slack import messages
 from bot.slack.message import Message
 
@@ -38,6 +39,7 @@ class Desk:
         self._inspector = inspector
         self._policy = policy
         self._proposals = Proposals(gear, inspector, engine, policy)
+        self._steering = Steering(gear, policy)
         self._workers = ThreadPoolExecutor(HANDS, thread_name_prefix="desk")
         self._commands: dict[str, Callable[[Command, Asker], None]] = {
             "help": self._help,
@@ -47,6 +49,8 @@ class Desk:
             "plan": self._plan,
             "status": self._status,
             "cancel": self._cancel,
+            "pause": self._pause,
+            "resume": self._resume,
             "history": self._history,
         }
 
@@ -117,6 +121,10 @@ class Desk:
             order=command.order,
             reason=command.reason,
             accept=command.accept,
+            canary=command.canary,
+            batch=command.batch,
+            max_failures=command.max_failures,
+            stop_on_failure=command.stop_on_failure,
         )
 
     def _rotate(self, command: Command, asker: Asker) -> None:
@@ -147,6 +155,16 @@ class Desk:
         refusal = self._proposals.cancel(run, asker)
         self._whisper(asker, messages.problem(refusal) if refusal else messages.working(f"{run.id} is being stopped."))
 
+    def _pause(self, command: Command, asker: Asker) -> None:
+        run = self._named(command)
+        refusal = self._steering.pause(run, asker)
+        self._whisper(asker, messages.problem(refusal) if refusal else messages.working(f"{run.id} is being paused."))
+
+    def _resume(self, command: Command, asker: Asker) -> None:
+        run = self._named(command)
+        refusal = self._steering.resume(run, asker)
+        self._whisper(asker, messages.problem(refusal) if refusal else messages.working(f"{run.id} goes on."))
+
     def _named(self, command: Command) -> Run:
         run = self._gear.ledger.find(command.arguments[0])
         if run is None:
@@ -169,6 +187,10 @@ class Desk:
                 refusal = self._proposals.decide(run, asker, approved=click.action == "approve")
             case "cancel":
                 refusal = self._proposals.cancel(run, asker)
+            case "pause":
+                refusal = self._steering.pause(run, asker)
+            case "resume":
+                refusal = self._steering.resume(run, asker)
             case "retry":
                 refusal = self._proposals.retry(run, asker)
             case "roll_back":

@@ -195,13 +195,17 @@ class DurableEngine:
         return DBOS.run_step({"name": name}, measured, *arguments)
 
     @staticmethod
-    def replace_all(run_id: str, targets: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Replace several certificates, as many at once as the queue allows; called inside `carry_out`."""
+    def replace_all(run_id: str, targets: Sequence[str], turn: int = 1) -> dict[str, dict[str, Any]]:
+        """Replace several certificates, as many at once as the queue allows; called inside `carry_out`.
+
+        A target whose turn was put off comes again with the next number.
+        """
         if _Current.leaving.is_set():
             raise Leaving
         handles = {}
+        again = f":{turn}" if turn > 1 else ""
         for target in targets:
-            with SetWorkflowID(f"{run_id}:replace:{target}"):
+            with SetWorkflowID(f"{run_id}:replace:{target}{again}"):
                 handles[target] = DBOS.enqueue_workflow("targets", _replace, run_id, target)
         _wait_for([handle.workflow_id for handle in handles.values()])
         return {target: handle.get_result() for target, handle in handles.items()}

@@ -87,8 +87,19 @@ class Inspector:
             for space in {r.space_id for r in records if r.kind is RecordKind.WORKER}:
                 pools[space] = octopus.pools(space)
         current = _quietly(server)
+        alike: dict[Thumbprint | None, list[Record]] = {}
+        for record in index.records:
+            alike.setdefault(record.thumbprint, []).append(record)
         futures = [
-            self._targets.submit(contextvars.copy_context().run, self._target, g, index, hosts, current, deeply)
+            self._targets.submit(
+                contextvars.copy_context().run,
+                self._target,
+                g,
+                alike[g.records[0].thumbprint],
+                hosts,
+                current,
+                deeply,
+            )
             for g in groups
         ]
         found = []
@@ -106,8 +117,9 @@ class Inspector:
         )
 
     def _target(
-        self, group: TargetGroup, index: EstateIndex, hosts: "_Shared", server: Thumbprint | None, deeply: bool
+        self, group: TargetGroup, alike: Sequence[Record], hosts: "_Shared", server: Thumbprint | None, deeply: bool
     ) -> TargetFacts:
+        """Look at one target; `alike` are all records with its thumbprint."""
         tools, first = self._tools, group.records[0]
         reach = tools.directory.reach(first)
         structlog.contextvars.bind_contextvars(target=group.name)  # in this look's own context
@@ -136,11 +148,7 @@ class Inspector:
             instance_error=instance_error,
             sightings=tuple(f.result() for f in sightings),
             tasks=tuple(dict.fromkeys(t for f in work for t in _tasks(f))),
-            clones=tuple(
-                r
-                for r in index.records
-                if r.id not in ids and r.thumbprint == first.thumbprint and endpoint_of(r) != endpoint
-            ),
+            clones=tuple(r for r in alike if r.id not in ids and endpoint_of(r) != endpoint),
             server=server,
             at=tools.clock.now(),
         )

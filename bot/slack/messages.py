@@ -1,7 +1,22 @@
 """Every message that the bot sends, by name. All are pure functions that return a `Message`."""
 
 from bot.slack.answers import help_text, history, problem, status, status_one, unexpected, working
-from bot.slack.outcome_message import approved, cancelled, denied, expired, finished, outcome, stale, swept
+from bot.slack.outcome_message import (
+    approved,
+    cancelled,
+    denied,
+    expired,
+    finished,
+    more_trouble,
+    outcome,
+    paused,
+    result_attached,
+    resumed,
+    stale,
+    stopped_itself,
+    swept,
+    swept_all,
+)
 from bot.slack.plan_message import plan_only, plan_posted, refusals
 from bot.slack.report_messages import health_result, health_started, thumbprints
 
@@ -15,15 +30,21 @@ __all__ = [
     "health_started",
     "help_text",
     "history",
+    "more_trouble",
     "outcome",
+    "paused",
     "plan_only",
     "plan_posted",
     "problem",
     "refusals",
+    "result_attached",
+    "resumed",
     "stale",
     "status",
     "status_one",
+    "stopped_itself",
     "swept",
+    "swept_all",
     "thumbprints",
     "unexpected",
     "working",

@@ -39,6 +39,7 @@ def icon_of(run: Run) -> str:
     return {
         RunState.PROPOSED: "hourglass_flowing_sand",
         RunState.RUNNING: "arrows_counterclockwise",
+        RunState.PAUSED: "double_vertical_bar",
         RunState.STOPPING: "octagonal_sign",
         RunState.DENIED: "no_entry",
         RunState.EXPIRED: "alarm_clock",
