@@ -1,4 +1,4 @@
-"""The command line: `octocert run` and `octocert demo`. It joins bot and handlers, and turns every end into a sentence.
+"""The command line. It joins bot and handlers, and turns every end into a sentence.
 
 What a command needs is imported when the command runs, so that `--help` answers at once.
 """
@@ -11,6 +11,7 @@ import click
 
 from bot import __version__
 from bot.domain.errors import UserError
+from bot.operating import commands
 
 EXIT_OK = 0
 EXIT_UNEXPECTED = 1
@@ -83,6 +84,10 @@ def octocert() -> None:
     """
 
 
+for command in (commands.init, commands.manifest, commands.doctor):
+    octocert.add_command(command)
+
+
 @octocert.command(short_help="Run the bot against Slack, Octopus and your hosts.")
 @click.option(
     "--config",
@@ -144,6 +149,11 @@ def run(config: Path, http: str | None) -> int:
     help="The port of the page on 127.0.0.1. Default: any free one.",
 )
 @click.option(
+    "--bind",
+    metavar="ADDRESS",
+    help="Serve the page to others, too: 0.0.0.0 in a container. Whoever reaches it may play everybody.",
+)
+@click.option(
     "--hosts",
     type=click.IntRange(1, 2_000),
     default=12,
@@ -160,7 +170,9 @@ def run(config: Path, http: str | None) -> int:
     metavar="DIR",
     help="Keep database and hosts in this new folder. Default: a temporary one that goes when the demo ends.",
 )
-def demo(story: str | None, as_json: bool, port: int, hosts: int, seed: int, state: Path | None) -> int:
+def demo(
+    story: str | None, as_json: bool, port: int, bind: str | None, hosts: int, seed: int, state: Path | None
+) -> int:
     """See it all on this machine, without any account.
 
     Starts the real bot beside a Slack, an Octopus Server and Windows hosts that behave like the real ones, and prints
@@ -176,4 +188,4 @@ def demo(story: str | None, as_json: bool, port: int, hosts: int, seed: int, sta
     logs.configure("WARNING")
     if story is not None:
         return sandbox.play(story, as_json, hosts, seed, state, handlers.register)
-    return sandbox.serve(port, hosts, seed, state, handlers.register)
+    return sandbox.serve(port, hosts, seed, state, handlers.register, bind=bind)

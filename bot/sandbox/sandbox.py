@@ -34,6 +34,7 @@ class Sandbox:
         real_limits: bool = True,
         extra: str = "",
         request_url: str | None = None,
+        bind: str | None = None,
     ) -> None:
         """Start everything in an empty folder. `extra` is TOML that is added to the configuration.
 
@@ -49,6 +50,7 @@ class Sandbox:
         self.winrm.start()
         self.slack = SlackServer(
             port=port,
+            bind=bind,
             hint=HINT,
             estate=self.rows,
             rate_limits=1.0 if real_limits else 0.0,

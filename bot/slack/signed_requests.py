@@ -19,11 +19,10 @@ from starlette.routing import Route
 from bot import telemetry
 from bot.domain.errors import UserError
 from bot.secrets import Secret
+from bot.slack.paths import EVENTS_PATH
 
 log = structlog.get_logger("octocert.slack")
 
-PATH = "/slack/events"
-"""Where Slack sends everything: commands, buttons and events. The same path as in Slack's own examples."""
 LARGEST_BODY = 1024 * 1024
 """Bytes; Slack's largest payloads, modals with their state, have some hundred thousand."""
 _STAMP_DIGITS = 12
@@ -54,7 +53,7 @@ class SignedRequests:
 
     def routes(self) -> list[Route]:
         """Return the routes for a Starlette application."""
-        return [Route(PATH, self._get, methods=["GET"]), Route(PATH, self._post, methods=["POST"])]
+        return [Route(EVENTS_PATH, self._get, methods=["GET"]), Route(EVENTS_PATH, self._post, methods=["POST"])]
 
     async def _get(self, request: Request) -> Response:
         """Answer Slack's look at the certificate; nothing else asks this way."""
