@@ -71,7 +71,7 @@ def _sample(index: EstateIndex, settings: Settings, directory: Directory, count:
             continue
         addresses.add(address)
         access = settings.access_for(record.name)
-        kind = (access.scheme, access.port, access.login.model_dump_json(), record.style)
+        kind = (access.scheme, access.port, repr(access.login), record.style)
         if kind in first:
             others.append(group)
         else:
@@ -108,9 +108,9 @@ class _Host:
     def examine(self) -> None:
         """Look, from the outside inwards."""
         found, endpoint = self._found, self._reach.endpoint
-        name, port, tls, login, rights, powershell, tentacle, time = (
+        name, port, tls, login, powershell, rights, tentacle, time = (
             f"host {self._group.name}: {what}"
-            for what in ("name", "port", "TLS", "login", "rights", "PowerShell", "Tentacle", "clock")
+            for what in ("name", "port", "TLS", "login", "PowerShell", "rights", "Tentacle", "clock")
         )
         found.check(name, self._name)
         found.check(port, self._connect, needs=[name])
@@ -123,13 +123,10 @@ class _Host:
         else:
             secret = next((n for n in self._secrets() if not found.has(n)), None)
             found.check(login, self._visit, needs=[*([secret] if secret else []), inside])
-        for what, look in (
-            (rights, _rights),
-            (powershell, _powershell),
-            (tentacle, self._tentacle),
-            (time, _clock),
-        ):
-            found.check(what, lambda look=look: look(found.value(login)), needs=[login])  # type: ignore[misc]
+        found.check(powershell, lambda: _powershell(found.value(login)), needs=[login])
+        found.check(rights, lambda: _rights(found.value(powershell)), needs=[powershell])
+        found.check(tentacle, lambda: self._tentacle(found.value(powershell)), needs=[powershell])
+        found.check(time, lambda: _clock(found.value(powershell)), needs=[powershell])
 
     def _secrets(self) -> list[str]:
         """Return the checks of the secrets that a login here needs."""
@@ -191,16 +188,18 @@ class _Host:
         return Good(f"{version}, and its certificate is trusted.")
 
     def _visit(self) -> Good:
-        deadlines = self._settings.deadlines
+        """Return what the host told, or what its script complained of: the login is in order then, too."""
+        deadlines, endpoint = self._settings.deadlines, self._reach.endpoint
+        how = f"{endpoint.transport} as {endpoint.username or 'the certificate'}."
         try:
-            facts = self._hands.inspect(
-                self._reach.endpoint, loopback_seconds=deadlines.loopback, deadline=deadlines.inspect_host
-            )
+            facts = self._hands.inspect(endpoint, loopback_seconds=deadlines.loopback, deadline=deadlines.inspect_host)
         except RemoteError as error:
             if error.kind is RemoteErrorKind.AUTHENTICATION:
-                self._refused[_login(self._reach.endpoint)] = self._group.name
-            raise
-        return Good(f"{self._reach.endpoint.transport} as {self._reach.endpoint.username or 'the certificate'}.", facts)
+                self._refused[_login(endpoint)] = self._group.name
+            if error.kind is not RemoteErrorKind.SCRIPT:
+                raise
+            return Good(how, error)
+        return Good(how, facts)
 
     def _tentacle(self, facts: HostFacts) -> Good:
         found, problem = find_instance(self._group.records[0], facts, self._reach.instance)
@@ -233,7 +232,11 @@ def _rights(facts: HostFacts) -> Good:
     return Good("The account is an administrator.")
 
 
-def _powershell(facts: HostFacts) -> Good:
+def _powershell(facts: HostFacts | RemoteError) -> Good:
+    if isinstance(facts, RemoteError):
+        raise FailedCheckError(
+            str(facts), "Let Windows PowerShell 5.1 run in FullLanguage for the bot's account, and allow its script."
+        )
     parts = facts.powershell.split(".")
     version = tuple(int(p) for p in parts[:2] if p.isdigit())
     if version < POWERSHELL:
@@ -245,7 +248,7 @@ def _powershell(facts: HostFacts) -> Good:
             f"PowerShell runs in {facts.language_mode}, in which the scripts cannot work.",
             "Allow the scripts in AppLocker or WDAC; the README names the hash of the bootstrap.",
         )
-    return Good(f"{facts.powershell}, {facts.language_mode}.")
+    return Good(f"{facts.powershell}, {facts.language_mode}.", facts)
 
 
 def _clock(facts: HostFacts) -> Good:

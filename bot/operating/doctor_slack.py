@@ -15,7 +15,7 @@ BOT, SCOPES, SOCKET, SIGNING, GROUPS = (
     "slack: user groups",
 )
 _SIGNING = re.compile(r"[0-9a-f]{32}")
-_GROUP = re.compile(r"S[A-Z0-9]{5,}")
+_GROUP = re.compile(r"\bS[A-Z0-9]{5,}\b")
 _AGAIN = "Make the app anew from `octocert manifest`, or change it so, and install it again under OAuth & Permissions."
 
 
@@ -86,7 +86,7 @@ def _signing(secret: str) -> Good:
 
 def _groups_in(settings: Settings) -> tuple[str, ...]:
     """Return the ids of user groups that [policy] names anywhere."""
-    return tuple(dict.fromkeys(_GROUP.findall(settings.policy.model_dump_json())))
+    return tuple(dict.fromkeys(_GROUP.findall(repr(settings.policy))))
 
 
 def _groups(slack: Checkup, token: str, wanted: tuple[str, ...]) -> Good:

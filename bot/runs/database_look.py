@@ -5,14 +5,13 @@ import sqlite3
 from pathlib import Path
 
 import sqlalchemy as sa
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 
 from bot.domain.errors import UserError
 from bot.runs import migrations
 from bot.secrets import Secret
 
 CONNECT_SECONDS = 10
+_REVISION = f"select version_num from {migrations.VERSION_TABLE}"  # noqa: S608 - a constant of ours
 
 
 def look(url: str, password: Secret | None) -> str:
@@ -41,8 +40,8 @@ def _sqlite(path: Path) -> str:
         connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=CONNECT_SECONDS)
         try:
             tables = {row[0] for row in connection.execute("select name from sqlite_master where type = 'table'")}
-            known = "alembic_version" in tables
-            revision = connection.execute("select version_num from alembic_version").fetchone() if known else None
+            is_ours = migrations.VERSION_TABLE in tables
+            revision = connection.execute(_REVISION).fetchone() if is_ours else None
         finally:
             connection.close()
     except sqlite3.Error as error:
@@ -66,10 +65,10 @@ def _postgres(url: sa.URL) -> str:
             may_create = connection.execute(
                 sa.text("select has_schema_privilege(current_schema(), 'CREATE') and current_schema() is not null")
             ).scalar_one()
-            there = connection.execute(sa.text("select to_regclass('alembic_version')")).scalar()
-            revision = (
-                connection.execute(sa.text("select version_num from alembic_version")).scalar() if there else None
-            )
+            there = connection.execute(
+                sa.text("select to_regclass(:name)"), {"name": migrations.VERSION_TABLE}
+            ).scalar()
+            revision = connection.execute(sa.text(_REVISION)).scalar() if there else None
     except sa.exc.SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or type(error).__name__).splitlines()[0]
         raise UserError(
@@ -90,10 +89,7 @@ def _judged(revision: str | None) -> str:
     """Return what a schema's revision means for this program."""
     if revision is None:
         return "empty; the bot makes its tables at its first start."
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-    scripts = ScriptDirectory.from_config(config)
-    known = [script.revision for script in scripts.walk_revisions()]
+    known = migrations.revisions()
     if revision not in known:
         raise UserError(
             f"The database was last used by a newer octocert (schema {revision}). Install that version or a newer "
