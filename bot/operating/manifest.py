@@ -16,6 +16,8 @@ METHODS: dict[str, tuple[str, ...]] = {
     "chat.update": ("chat:write",),
     "conversations.history": _HISTORY,
     "conversations.replies": _HISTORY,
+    "files.completeUploadExternal": ("files:write",),
+    "files.getUploadURLExternal": ("files:write",),
     "usergroups.list": ("usergroups:read",),
 }
 """Web API methods that the bot calls, each with the scopes that it needs (docs.slack.dev/reference/methods)."""
