@@ -22,5 +22,8 @@ USER 10001
 WORKDIR /var/lib/octocert
 VOLUME /var/lib/octocert
 STOPSIGNAL SIGTERM
+# Asks /healthz where the configuration has [operating] listen; otherwise only that the process runs is known.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s \
+    CMD ["python", "-m", "bot.operating.healthcheck", "/etc/octocert/octocert.toml"]
 ENTRYPOINT ["octocert"]
 CMD ["run", "--config", "/etc/octocert/octocert.toml"]

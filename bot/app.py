@@ -1,15 +1,16 @@
 """The only place where clients and services are built and joined."""
 
 import logging
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from functools import partial
+from types import FrameType
 
 import structlog
 from slack_bolt import App
-from slack_bolt.adapter.socket_mode import SocketModeHandler
-from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 
 from bot.audit import AuditLog
@@ -18,7 +19,10 @@ from bot.certificates.sources import Sources
 from bot.clock import Clock, SystemClock
 from bot.domain.errors import SettingsError
 from bot.domain.policy import Policy
+from bot.domain.run import RunState
 from bot.octopus.client import Client
+from bot.operating.health import Gauges, Health
+from bot.operating.web import WebServer
 from bot.runs.announcer import Announcer
 from bot.runs.caretaker import Caretaker
 from bot.runs.carrier import RunCarrier
@@ -41,7 +45,10 @@ from bot.runs.server_opening import ServerOpening
 from bot.runs.server_proposals import ServerProposals
 from bot.runs.server_watch import ServerWatch
 from bot.settings import Settings
+from bot.settings_operating import Address, address_of
 from bot.slack.notifier import Notifier
+from bot.slack.signed_requests import SignedRequests
+from bot.slack.wire import MeasuredClient, SocketMode
 from bot.windows.hands import Hands
 from bot.windows.transport import Transport
 from bot.windows.visit import Visits
@@ -50,29 +57,36 @@ log = structlog.get_logger("octocert")
 
 Register = Callable[..., None]
 """`handlers.register`: handed in, because the bot never imports its listeners."""
-PING_SECONDS = 3
-"""Of Socket Mode: a lost connection is noticed within seconds instead of 45 (measured)."""
 FLUSH_SECONDS = 10.0
 """How long waiting messages may take to reach Slack when the bot stops."""
 
 
 class Bot:
-    """One bot, built from its settings. `start` begins, `stop` ends it so that everything can be resumed."""
+    """One bot, built from its settings. `start` begins, `stop` ends it so that everything can be resumed.
 
-    def __init__(self, settings: Settings, register: Register, *, clock: Clock | None = None) -> None:
+    With `http`, Slack's signed requests are taken at that address; without it, the bot connects by Socket Mode.
+    """
+
+    def __init__(
+        self, settings: Settings, register: Register, *, clock: Clock | None = None, http: Address | None = None
+    ) -> None:
+        _check(settings, http)
         clock = clock or SystemClock()
+        self._clock = clock
+        self._drain = settings.operating.drain
         deadlines = settings.deadlines
         password = settings.database.url_password
         self.database = Database(settings.database.url, password=password.read() if password else None)
         engine = self.database.engine
         bot_token = settings.slack.bot_token.read().reveal()
         # without the library's own retries: a post repeated after a lost answer would stand there twice
-        client = WebClient(token=bot_token, base_url=settings.slack.api_url, retry_handlers=[])
+        client = MeasuredClient(token=bot_token, base_url=settings.slack.api_url, retry_handlers=[])
         self.ledger = Ledger(engine, clock)
         self.audit = AuditLog(engine, clock)
         outbox = DurableOutbox(engine)
         self.notifier = Notifier(client, outbox, clock)
         announcer = Announcer(self.ledger, outbox, self.notifier, clock)
+        self.control = Control(self.ledger, announcer, self.audit, clock)
         octopus = Client(
             settings.octopus.url,
             settings.octopus.api_key.read,
@@ -100,6 +114,7 @@ class Bot:
         gear = Gear(
             ledger=self.ledger,
             announcer=announcer,
+            control=self.control,
             audit=self.audit,
             octopus=octopus,
             hands=hands,
@@ -110,7 +125,6 @@ class Bot:
             deadlines=deadlines,
             notes=Notes(engine, clock),
             gates=Gates(engine, self.ledger, clock, minutes=settings.policy.approval_minutes),
-            control=Control(self.ledger, announcer, clock),
         )
         rotation = Rotation(gear)
         nodes = NodeSteps(gear, rotation, server_inspector)
@@ -123,7 +137,9 @@ class Bot:
             ServerWatch(gear, server_inspector, nodes),
         )
         carrier = RunCarrier(gear, self.inspector, server)
-        self.engine = DurableEngine(self.database, carrier, in_flight=settings.winrm.in_flight)
+        self.engine = DurableEngine(
+            self.database, carrier, in_flight=settings.winrm.in_flight, drain=settings.operating.drain
+        )
         policy = Policy(
             approvers=frozenset(settings.policy.approvers),
             requesters=frozenset(settings.policy.requesters),
@@ -132,19 +148,26 @@ class Bot:
         )
         self.desk = Desk(gear, self.inspector, ServerProposals(gear, server_inspector), self.engine, policy)
         self.caretaker = Caretaker(gear, self.engine, rotation, nodes)
-        self._slack = App(client=client, token_verification_enabled=False, logger=logging.getLogger("slack_bolt"))
-        register(self._slack, self.desk, command=settings.slack.command)
-        app_token = settings.slack.app_token.read().reveal()
-        self._socket = SocketModeHandler(
-            self._slack,
-            app_token,
-            web_client=WebClient(token=app_token, base_url=settings.slack.api_url),
-            ping_interval=PING_SECONDS,
-        )
         self._client = client
+        self._slack = App(
+            client=client,
+            token_verification_enabled=False,
+            request_verification_enabled=False,  # SignedRequests verifies, and stumbles over no malformed header
+            logger=logging.getLogger("slack_bolt"),
+        )
+        register(self._slack, self.desk, command=settings.slack.command)
+        self._socket: SocketMode | None = None
+        self._requests: SignedRequests | None = None
+        if http and settings.slack.signing_secret:
+            self._requests = SignedRequests(self._slack, settings.slack.signing_secret.read)
+        elif settings.slack.app_token:
+            self._socket = SocketMode(self._slack, settings.slack.app_token.read().reveal(), settings.slack.api_url)
+        self.servers = self._web_servers(settings, http)
 
     def start(self) -> None:
         """Connect, resume what a crash interrupted, and listen. SettingsError if Slack refuses the tokens."""
+        for server in self.servers:
+            server.start()
         try:
             self._client.auth_test()
         except SlackApiError as error:
@@ -156,8 +179,11 @@ class Bot:
         self.notifier.start()
         self.engine.launch()
         self.caretaker.start()
+        if self._requests:
+            self._requests.open()
         try:
-            self._socket.connect()  # type: ignore[no-untyped-call]
+            if self._socket:
+                self._socket.connect()
         except SlackApiError as error:
             raise SettingsError(
                 f"Slack refuses the app token ({error.response.get('error')}). Check [slack] app_token: "
@@ -166,30 +192,114 @@ class Bot:
 
     def stop(self) -> None:
         """Take nothing new, let what runs end or be resumed, and say what is still to be said."""
-        # the client's threads end within a ping interval; the others need not wait for them
-        self._socket.client.auto_reconnect_enabled = False
-        leaving = threading.Thread(target=self._socket.close, name="slack-leaving")
-        leaving.start()
+        self.engine.leave()
+        self.control.leave()
+        if self._requests:
+            self._requests.close()
+        if self._socket:
+            self._socket.leave()
         self.caretaker.stop()
-        self.desk.close()
+        # whoever waits for an answer gets it, if it comes within the time that steps have
+        closing = threading.Thread(target=self.desk.close, name="desk-closing", daemon=True)
+        closing.start()
         self.engine.stop()
+        closing.join(self._drain)
         self.notifier.flush(FLUSH_SECONDS)
         self.notifier.stop()
         self.inspector.close()
         self.octopus.close()
-        leaving.join()
+        for server in self.servers:
+            server.stop()
+        if self._socket:
+            self._socket.wait_until_left()
         self.database.close()
 
+    def _web_servers(self, settings: Settings, http: Address | None) -> list[WebServer]:
+        """Return the server for Slack's requests, and that of health and metrics where it is another one."""
+        health = Health(
+            alive={"messages": self._messages, "caretaker": self._caretaker},
+            ready={
+                "slack": self._slack_problem,
+                "database": lambda: self.database.write(self._clock.now()),
+                "engine": lambda: None if self.engine.is_running else "The engine is not running (yet, or any more).",
+            },
+            gauges=self._gauges,
+            clock=self._clock,
+        )
+        listen = address_of(settings.operating.listen) if settings.operating.listen else None
+        servers = []
+        if http and self._requests:
+            servers.append(WebServer(http, [*self._requests.routes(), *([] if listen else health.routes())]))
+        if listen:
+            servers.append(WebServer(listen, health.routes()))
+        return servers
 
-def run(settings: Settings, register: Register) -> int:
-    """Run the bot until SIGTERM or Ctrl-C; return the exit code."""
-    bot = Bot(settings, register)
+    def _messages(self) -> str | None:
+        return None if self.notifier.is_alive or not self.engine.is_running else "No thread sends messages any more."
+
+    def _caretaker(self) -> str | None:
+        return None if self.caretaker.is_alive or not self.engine.is_running else "The caretaker's thread has died."
+
+    def _slack_problem(self) -> str | None:
+        if self._requests:
+            return None if self._requests.is_open else "Slack's requests are not taken (yet, or any more)."
+        connected = self._socket is not None and self._socket.is_connected
+        return None if connected else "There is no Socket Mode connection to Slack now; it is made again by itself."
+
+    def _gauges(self) -> Gauges:
+        counts = self.ledger.counts()
+        return {
+            "octocert_runs_open": ("Runs by state.", {s.name.lower(): float(n) for s, n in counts.items()}),
+            "octocert_approvals_waiting": ("Plans that wait for an approval.", float(counts[RunState.PROPOSED])),
+            "octocert_slack_connected": ("Whether Slack reaches the bot.", float(self._slack_problem() is None)),
+        }
+
+
+def _check(settings: Settings, http: Address | None) -> None:
+    """Refuse a way to Slack for which a secret is missing."""
+    if http and not settings.slack.signing_secret:
+        raise SettingsError(
+            "--http needs [slack] signing_secret, which proves that a request comes from Slack: "
+            "app page → Basic Information → Signing Secret."
+        )
+    if not http and not settings.slack.app_token:
+        raise SettingsError(
+            "Without --http the bot uses Socket Mode, which needs [slack] app_token: app page → Basic Information → "
+            "App-Level Tokens."
+        )
+
+
+def run(settings: Settings, register: Register, *, http: Address | None = None) -> int:
+    """Run the bot until SIGTERM or Ctrl-C; return the exit code. A second signal ends it at once.
+
+    That is as safe as a power cut: what runs is resumed, and a host that was left alone starts its service by itself.
+    """
     ended = threading.Event()
+
+    def asked(number: int, _frame: FrameType | None) -> None:
+        if ended.is_set():
+            _leave(128 + number)
+        ended.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
-    bot.start()
-    log.info("octocert is listening", command=settings.slack.command)
+        signal.signal(number, asked)
+    bot = Bot(settings, register, http=http)
+    try:
+        bot.start()
+    except BaseException:
+        for server in bot.servers:
+            server.stop()
+        raise
+    log.info("octocert is listening", command=settings.slack.command, urls=[s.url for s in bot.servers])
     ended.wait()
-    log.info("octocert is stopping")
+    log.info("octocert is stopping; a second signal ends it at once", seconds=settings.operating.drain)
     bot.stop()
-    return 0
+    log.info("octocert has stopped")
+    # A step that did not end in time still has its thread, for which the interpreter would wait.
+    return _leave(0)
+
+
+def _leave(code: int) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)

@@ -1,4 +1,4 @@
-"""The command line: `octocert run` and `octocert demo`. It joins bot and handlers, and turns every end into a sentence.
+"""The command line. It joins bot and handlers, and turns every end into a sentence.
 
 What a command needs is imported when the command runs, so that `--help` answers at once.
 """
@@ -11,6 +11,7 @@ import click
 
 from bot import __version__
 from bot.domain.errors import UserError
+from bot.operating import commands
 
 EXIT_OK = 0
 EXIT_UNEXPECTED = 1
@@ -83,6 +84,10 @@ def octocert() -> None:
     """
 
 
+for command in (commands.init, commands.manifest, commands.doctor):
+    octocert.add_command(command)
+
+
 @octocert.command(short_help="Run the bot against Slack, Octopus and your hosts.")
 @click.option(
     "--config",
@@ -92,16 +97,26 @@ def octocert() -> None:
     metavar="FILE",
     help="The configuration; octocert.example.toml explains every setting.",
 )
-def run(config: Path) -> int:
+@click.option(
+    "--http",
+    metavar="HOST:PORT",
+    help="Take Slack's signed requests here, behind a proxy, instead of connecting to Slack by Socket Mode.",
+)
+def run(config: Path, http: str | None) -> int:
     """Run the bot against a Slack workspace, an Octopus Server and Windows hosts, until it is stopped.
 
-    Ctrl-C or SIGTERM stops it; runs in progress go on where they were when it is started again.
+    Ctrl-C or SIGTERM stops it; runs in progress go on where they were when it is started again. A second one ends it at
+    once, which is safe as well.
     """
     import structlog  # noqa: PLC0415 -- heavy: not for --help
 
     from bot import logs  # noqa: PLC0415 -- heavy: not for --help
     from bot.settings import load  # noqa: PLC0415 -- heavy: not for --help
+    from bot.settings_operating import address_of  # noqa: PLC0415 -- heavy: not for --help
 
+    address = address_of(http) if http else None
+    if http and address is None:
+        raise click.BadParameter("it must be HOST:PORT, such as 127.0.0.1:8080.", param_hint="--http")
     settings = load(config)
     for secret in settings.read_secrets():
         logs.hide(secret.reveal())
@@ -111,7 +126,7 @@ def run(config: Path) -> int:
     import handlers  # noqa: PLC0415 -- heavier still: not before the configuration is known to be good
     from bot import app  # noqa: PLC0415 -- likewise
 
-    return app.run(settings, handlers.register)
+    return app.run(settings, handlers.register, http=address)
 
 
 @octocert.command(short_help="See it all on this machine, without any account.")
@@ -134,6 +149,11 @@ def run(config: Path) -> int:
     help="The port of the page on 127.0.0.1. Default: any free one.",
 )
 @click.option(
+    "--bind",
+    metavar="ADDRESS",
+    help="Serve the page to others, too: 0.0.0.0 in a container. Whoever reaches it may play everybody.",
+)
+@click.option(
     "--hosts",
     type=click.IntRange(1, 2_000),
     default=12,
@@ -150,7 +170,9 @@ def run(config: Path) -> int:
     metavar="DIR",
     help="Keep database and hosts in this new folder. Default: a temporary one that goes when the demo ends.",
 )
-def demo(story: str | None, as_json: bool, port: int, hosts: int, seed: int, state: Path | None) -> int:
+def demo(
+    story: str | None, as_json: bool, port: int, bind: str | None, hosts: int, seed: int, state: Path | None
+) -> int:
     """See it all on this machine, without any account.
 
     Starts the real bot beside a Slack, an Octopus Server and Windows hosts that behave like the real ones, and prints
@@ -166,4 +188,4 @@ def demo(story: str | None, as_json: bool, port: int, hosts: int, seed: int, sta
     logs.configure("WARNING")
     if story is not None:
         return sandbox.play(story, as_json, hosts, seed, state, handlers.register)
-    return sandbox.serve(port, hosts, seed, state, handlers.register)
+    return sandbox.serve(port, hosts, seed, state, handlers.register, bind=bind)

@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError, to_json
 
 from bot.domain.errors import SettingsError
 from bot.secrets import Secret, SecretReference
+from bot.settings_operating import Operating
 from bot.settings_problems import find_secrets, problems_of
 from bot.settings_tables import (
     WINRM_PORTS,
@@ -65,6 +66,7 @@ class Settings(Table):
     certificates: Certificates = Certificates()
     database: Database = Database()
     deadlines: Deadlines = Deadlines()
+    operating: Operating = Operating()
     log: Log = Log()
 
     @model_validator(mode="after")

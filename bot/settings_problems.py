@@ -135,12 +135,12 @@ def _locate(location: tuple[int | str, ...], data: Mapping[str, Any], root: type
         if inner is None:
             return _Place(f"[{path}]" if path and not path.startswith("[") else path, key, model)
         path = f"{path}.{key}".lstrip(".")
-        if field and get_origin(_bare(field.annotation)) is tuple:
+        if field and get_origin(bare(field.annotation)) is tuple:
             if not parts:
                 return _Place(f"[[{path}]]", "", None)
             number = int(parts.pop(0))
             path = f"[[{path}]] entry {number + 1}{_which(data, key, number)}"
-        elif field and get_origin(_bare(field.annotation)) is dict:
+        elif field and get_origin(bare(field.annotation)) is dict:
             if not parts:
                 return _Place(f"[{path}]", "", None)
             path = f"{path}.{parts.pop(0)}"
@@ -157,20 +157,20 @@ def _which(data: Mapping[str, Any], key: str, number: int) -> str:
         return ""
 
 
-def _bare(annotation: Any) -> Any:
+def bare(annotation: Any) -> Any:
     """Return an annotation without `Annotated` and without `| None`."""
     if hasattr(annotation, "__metadata__"):
-        return _bare(get_args(annotation)[0])
+        return bare(get_args(annotation)[0])
     options = [a for a in get_args(annotation) if a is not type(None)]
     if type(None) in get_args(annotation) and len(options) == 1:
-        return _bare(options[0])
+        return bare(options[0])
     return annotation
 
 
 def table_in(annotation: Any) -> type[BaseModel] | None:
     """Return the model of a table, of a table of tables or of an array of tables; None for a plain setting."""
-    bare = _bare(annotation)
-    for candidate in (bare, *get_args(bare)):
+    inside = bare(annotation)
+    for candidate in (inside, *get_args(inside)):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return candidate
     return None

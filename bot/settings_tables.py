@@ -41,12 +41,23 @@ class Slack(Table):
 
     bot_token: Reference
     """The bot token (xoxb-…), from the app's page OAuth & Permissions."""
-    app_token: Reference
+    app_token: Reference | None = None
     """The app-level token (xapp-…) with the scope connections:write, for Socket Mode."""
+    signing_secret: Reference | None = None
+    """The signing secret, for `octocert run --http`: it proves that a request comes from Slack."""
     command: SlashCommand = "/octocert"
     """The slash command, as it is written in the app's manifest."""
     api_url: ApiAddress = "https://slack.com/api/"
     """Slack's Web API; only a sandbox stands elsewhere."""
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Self:
+        if not self.app_token and not self.signing_secret:
+            raise problem(
+                "needs app_token, for Socket Mode, or signing_secret, for octocert run --http: without one of them "
+                "nothing that people type would reach the bot."
+            )
+        return self
 
 
 class Octopus(Table):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import unescape
 
+from bot.domain import waves
 from bot.domain.errors import UserError
 from bot.domain.plan import Order
 
@@ -16,6 +17,8 @@ MOST_TARGETS = 200
 """Targets of one command."""
 NEAR = 0.6
 """How alike a word must be to a command for the question whether that was meant (difflib's ratio)."""
+MOST_AT_ONCE = 200
+"""Targets of one wave."""
 _QUOTES = str.maketrans("“”„‟«»‘’‚‛`", '"' * 6 + "'" * 5)  # noqa: RUF001  # what keyboards and Slack insert
 _INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
 _SPACE = re.compile(r"\s")
@@ -33,8 +36,17 @@ class Option:
 
     name: str
     placeholder: str
+    """What stands for its value; empty for a flag, which takes none."""
     help: str
     repeated: bool = False
+    least: int | None = None
+    """For a whole number, the least that it may be; None for a text."""
+    most: int = 5_000
+
+    @property
+    def usage(self) -> str:
+        """The option as the usage shows it."""
+        return f"[--{self.name} {self.placeholder}".rstrip() + "]" + ("…" if self.repeated else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +69,7 @@ class CommandSpec:
     @property
     def usage(self) -> str:
         """The usage as one line."""
-        options = [f"[--{o.name} {o.placeholder}]" + ("…" if o.repeated else "") for o in self.options]
-        return " ".join(t for t in (self.name, self.arguments, *options) if t)
+        return " ".join(t for t in (self.name, self.arguments, *(o.usage for o in self.options)) if t)
 
 
 _ROTATE_OPTIONS = (
@@ -75,6 +86,21 @@ _ROTATE_OPTIONS = (
         help="a danger that a refusal named, such as other-server:8F3A1B2C or last-worker:POOL",
         repeated=True,
     ),
+    Option(name="canary", placeholder="N", help="so many go first and alone (1 of more than two; 0 for none)", least=0),
+    Option(
+        name="batch",
+        placeholder="N",
+        help=f"so many at a time after that ({waves.BATCH}); each wave's health is checked before the next",
+        least=1,
+        most=MOST_AT_ONCE,
+    ),
+    Option(
+        name="max-failures",
+        placeholder="N",
+        help="with more failures than this the run stops itself (a tenth of the targets, at least 1)",
+        least=0,
+    ),
+    Option(name="stop-on-failure", placeholder="", help="the first failure stops the run, as --max-failures 0"),
 )
 
 COMMANDS: tuple[CommandSpec, ...] = (
@@ -113,6 +139,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
             "rotate web-01",
             'rotate web-01 web-02 --reason "yearly rotation"',
             "rotate web-01 --with pfx:web",
+            "rotate web-01 web-02 web-03 web-04 --canary 2 --max-failures 0",
         ),
         options=_ROTATE_OPTIONS,
         changes=True,
@@ -150,8 +177,8 @@ COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec(
         name="pause",
         arguments="RUN",
-        summary="has a run wait at its next safe point",
-        help="What is being worked on is finished; nothing new begins until somebody resumes or stops the run.",
+        summary="has a run begin nothing more until it is resumed",
+        help="Targets that are being worked on are finished; the others wait until somebody resumes or stops the run.",
         examples=("pause r-7k2m9q4x",),
         changes=True,
         least=1,
@@ -161,7 +188,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         name="resume",
         arguments="RUN",
         summary="lets a paused run go on",
-        help="The run goes on where it paused.",
+        help="It goes on where it was, under the same approval.",
         examples=("resume r-7k2m9q4x",),
         changes=True,
         least=1,
@@ -189,6 +216,10 @@ class Command:
     order: Order = Order.DEFAULT
     reason: str = ""
     accept: tuple[str, ...] = field(default=())
+    canary: int | None = None
+    batch: int | None = None
+    max_failures: int | None = None
+    stop_on_failure: bool = False
 
 
 def spec(name: str) -> CommandSpec:
@@ -239,7 +270,25 @@ def parse(text: str) -> Command:
         order=Order(order),
         reason=" ".join(options.get("reason", [])),
         accept=tuple(options.get("accept", [])),
+        canary=_number(row, options, "canary"),
+        batch=_number(row, options, "batch"),
+        max_failures=_number(row, options, "max-failures"),
+        stop_on_failure="stop-on-failure" in options,
     )
+
+
+def _number(row: CommandSpec, options: Mapping[str, list[str]], name: str) -> int | None:
+    """Return the whole number that an option gives, None where it was not given."""
+    if name not in options:
+        return None
+    option, typed = next(o for o in row.options if o.name == name), options[name][-1]
+    assert option.least is not None, "an option that takes a number says which"
+    if not re.fullmatch(r"[0-9]{1,6}", typed) or not option.least <= int(typed) <= option.most:
+        raise UserError(
+            f"--{name} takes a whole number from {option.least} to {option.most}, not “{_short(typed)}”. "
+            f"Usage: `{row.usage}`"
+        )
+    return int(typed)
 
 
 def _source(text: str) -> str:
@@ -300,6 +349,11 @@ def _sorted(row: CommandSpec, words: list[str]) -> tuple[list[str], dict[str, li
             near = difflib.get_close_matches(name, known, 1)
             hint = f" Did you mean --{near[0]}?" if near else ""
             raise UserError(f"`{row.name}` has no option --{_short(name)}.{hint} Usage: `{row.usage}`")
+        if not known[name].placeholder:
+            if given:
+                raise UserError(f"--{name} takes no value: {known[name].help}. Usage: `{row.usage}`")
+            options[name] = [""]
+            continue
         if not given:
             value = next(rest, "")
         value = _MARKED.sub(r"\1", value).strip()

@@ -100,6 +100,18 @@ class Request:
     accept: tuple[str, ...] = ()
     """Dangers that the requester acknowledged by name."""
     user_name: str = ""
+    canary: int | None = None
+    """How many targets go first and alone; None for the default, 0 for none."""
+    batch: int | None = None
+    """How many targets one wave has at most; None for the default."""
+    max_failures: int | None = None
+    """How many targets may fail before the run stops itself; None for the default."""
+    stop_on_failure: bool = False
+    """Whether the first failure stops the run."""
+    at: str = ""
+    """When the run may begin, as typed; empty for at once."""
+    window: str = ""
+    """The name of the maintenance window in which it may work; empty where none was named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +225,8 @@ class Plan:
     """About how long the whole will take."""
     digest: str
     made: datetime
+    max_failures: int | None = None
+    """With more failures than this the run stops itself; None where nothing was decided on that."""
     server: ServerPlan | None = None
     """Where the Server's certificate is rotated: then the targets are the Tentacles that must trust the new one."""
 

@@ -10,6 +10,7 @@ from bot.domain import codec, dangers
 from bot.domain.facts import WORST_FIRST, EstateIndex, Health, RecordKind, Style, TargetFacts
 from bot.domain.plan import Order, Plan, Refusal, Request, Source, StepKind, TargetPlan
 from bot.domain.thumbprint import Thumbprint
+from bot.domain.waves import budget, in_waves
 
 CANARY_SECONDS = 60
 """What a wave costs beside its restarts: the Health task and its follow-up, about."""
@@ -19,8 +20,6 @@ AWAY_POLLING = 120
 """A polling Tentacle backs off for up to two minutes (Halibut: RetryPolicy) before it comes back."""
 AWAY_DOCUMENTED = 60
 """Stop first, import, start: the program's start-up times are added."""
-WAVE_SIZE = 10
-"""How many targets one wave has at most, after the first one alone."""
 
 _ACQUIRE = {True: StepKind.MAKE, False: StepKind.IMPORT}
 
@@ -102,9 +101,11 @@ def make_plan(
         else:
             accepted.append(one)
     targets = tuple(_target_plan(one, request, source, now, (former or {}).get(one.name)) for one in accepted)
-    waves = waves_of(targets, request)
-    seconds = sum(max(t.away_seconds for t in targets if t.name in wave) + CANARY_SECONDS for wave in waves)
-    whole = codec.canonical([[t.name, t.digest] for t in targets] + [list(w) for w in waves])
+    waves = waves_for(targets, request)
+    failures = budget(len(targets), request.max_failures, stop_on_failure=request.stop_on_failure)
+    away = {t.name: t.away_seconds for t in targets}
+    seconds = sum(max(away[n] for n in wave) + CANARY_SECONDS for wave in waves)
+    whole = codec.canonical([[t.name, t.digest] for t in targets] + [list(w) for w in waves] + [failures])
     return Plan(
         request=request,
         source=source,
@@ -115,6 +116,7 @@ def make_plan(
         seconds=seconds,
         digest=hashlib.sha256(whole).hexdigest(),
         made=now,
+        max_failures=failures,
     )
 
 
@@ -136,22 +138,15 @@ def _target_plan(
     )
 
 
-def waves_of(targets: Iterable[TargetPlan], request: Request) -> tuple[tuple[str, ...], ...]:
-    """Put a canary first when there are more than two, and never all healthy workers of a pool in one wave."""
-    rest = list(targets)
-    waves: list[tuple[str, ...]] = []
-    first = len(rest) > 2
-    while rest:
-        size = 1 if first else WAVE_SIZE
-        first = False
-        wave: list[TargetPlan] = []
-        for one in rest:
-            if len(wave) < size and (not wave or _pools_survive([*wave, one])):
-                wave.append(one)
-        waves.append(tuple(t.name for t in wave))
-        taken = set(waves[-1])
-        rest = [t for t in rest if t.name not in taken]
-    return tuple(waves)
+def waves_for(targets: Sequence[TargetPlan], request: Request) -> tuple[tuple[str, ...], ...]:
+    """Return the waves of these targets as the request wants them; a pool never loses all its workers to one wave."""
+    by_name = {t.name: t for t in targets}
+    return in_waves(
+        list(by_name),
+        canary=request.canary,
+        batch=request.batch,
+        together=lambda wave: _pools_survive([by_name[n] for n in wave]),
+    )
 
 
 def _pools_survive(wave: Sequence[TargetPlan]) -> bool:
@@ -168,8 +163,14 @@ def narrowed(plan: Plan, names: Iterable[str]) -> Plan:
     """Return the plan for some of its targets only, each with its own digest unchanged: what *Retry* carries out."""
     kept = set(names)
     targets = tuple(t for t in plan.targets if t.name in kept)
-    waves = tuple(w for w in (tuple(n for n in wave if n in kept) for wave in plan.waves) if w)
-    return replace(plan, targets=targets, waves=waves, refused=())
+    asked = plan.request
+    return replace(
+        plan,
+        targets=targets,
+        waves=waves_for(targets, asked),
+        refused=(),
+        max_failures=budget(len(targets), asked.max_failures, stop_on_failure=asked.stop_on_failure),
+    )
 
 
 def baseline(facts: TargetFacts) -> Health:

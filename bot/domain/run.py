@@ -1,5 +1,6 @@
 """Runs: one plan being carried out, from proposal to its end, and what became of each target."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -15,6 +16,7 @@ class RunState(StrEnum):
     PROPOSED = "waiting for approval"
     RUNNING = "running"
     PAUSED = "paused"
+    """What is being worked on is finished, nothing more is begun until somebody resumes it."""
     WAITING = "waiting for the next approval"
     """Carried out in part; the next part needs an approval of its own."""
     STOPPING = "stopping at the next safe point"
@@ -59,6 +61,11 @@ class OutcomeKind(StrEnum):
     def changed(self) -> bool:
         """Whether the target has a new certificate now."""
         return self in {OutcomeKind.HEALTHY, OutcomeKind.UNHEALTHY, OutcomeKind.NOT_PROVEN}
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether something was tried and did not end well: what a run's error budget counts."""
+        return self in {OutcomeKind.UNHEALTHY, OutcomeKind.NOT_PROVEN, OutcomeKind.UNDONE, OutcomeKind.FAILED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +120,36 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Why an approved run does not go on at the moment."""
+
+    why: str
+    """A phrase: `paused`, `the window nights is closed`."""
+    since: datetime
+    until: datetime | None = None
+    """When it goes on by itself; None where somebody has to resume it."""
+    by: str = ""
+    """Slack user id of who paused it; empty where the bot waits by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where a run stands, without its plan and its targets: what is asked at every safe point."""
+
+    state: RunState
+    stopped_by: str | None
+    stopped_why: str
+    hold: Hold | None
+    counts: Mapping[OutcomeKind, int]
+    """How many targets ended how, so far."""
+
+    @property
+    def failures(self) -> int:
+        """How many targets failed so far."""
+        return sum(number for kind, number in self.counts.items() if kind.is_failure)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """A snapshot of one run: all that a message needs."""
 
@@ -130,6 +167,10 @@ class Run:
     ended: datetime | None = None
     stopped_by: str | None = None
     """Slack user id of who cancelled it."""
+    stopped_why: str = ""
+    """Why the run stopped itself, as a phrase; empty where it did not."""
+    hold: Hold | None = None
+    """Why it does not go on at the moment; None where it does."""
     retry_of: str | None = None
     stage: str = ""
     """What the run as a whole is doing now, as a phrase: `wave 1 of 2`."""

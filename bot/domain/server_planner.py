@@ -26,7 +26,7 @@ from bot.domain.plan import (
     StepKind,
     TargetPlan,
 )
-from bot.domain.planner import waves_of
+from bot.domain.planner import waves_for
 from bot.domain.thumbprint import Thumbprint
 
 AWAY_NODE = 60
@@ -72,8 +72,8 @@ def make_server_plan(
         nodes=nodes,
         offline=tuple(n.name for n in facts.nodes if n.node.is_offline),
         by_hand=tuple(sorted(by_hand, key=lambda h: (not h.is_lost, h.hands, h.name))),
-        trust_waves=waves_of([t for t in targets if t.facts.style is Style.LISTENING], request),
-        follow_waves=waves_of([t for t in targets if t.facts.style is Style.POLLING], request),
+        trust_waves=waves_for([t for t in targets if t.facts.style is Style.LISTENING], request),
+        follow_waves=waves_for([t for t in targets if t.facts.style is Style.POLLING], request),
         known=tuple(r.id for t in facts.tentacles for r in t.records),
         accepted_lost=accepted_lost(request),
     )
@@ -91,6 +91,7 @@ def make_server_plan(
         seconds=_seconds(server, request.order),
         digest=digest,
         made=now,
+        max_failures=0 if request.stop_on_failure else request.max_failures,
         server=server,
     )
     return replace(plan, cautions=_cautions(plan, facts, now))

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from bot import telemetry
 from bot.clock import Clock
 from bot.domain.errors import SettingsError
 from bot.octopus.answers import error_of, json_of
@@ -146,7 +147,9 @@ class Wire:
                 pause = _back_off(tries)
                 may_pass = error.kind is OctopusErrorKind.UNREACHABLE and repeat and method != "POST"
                 if not may_pass or self.clock.monotonic() + pause > give_up:
+                    telemetry.FAILURES.labels(part="octopus", kind=error.kind.name.lower()).inc()
                     raise
+                telemetry.RETRIES.labels(part="octopus").inc()
                 self.clock.sleep(pause)
                 continue
             if response.is_success:
@@ -154,7 +157,9 @@ class Wire:
             failure = error_of(response, body, url=self.url, method=method, path=path)
             wait = self._pause_after(response, method, tries) if repeat else None
             if wait is None or self.clock.monotonic() + wait > give_up:
+                telemetry.FAILURES.labels(part="octopus", kind=failure.kind.name.lower()).inc()
                 raise failure
+            telemetry.RETRIES.labels(part="octopus").inc()
             self.clock.sleep(wait)
 
     def _pause_after(self, response: httpx.Response, method: str, tries: int) -> float | None:
@@ -192,14 +197,18 @@ class Wire:
             method, self.url + path, params=given or None, json=document, headers=headers, timeout=self._timeout
         )
         deadline = self.clock.monotonic() + self._timeout
-        try:
-            response = self._pool.send(request, stream=True)
+        with telemetry.timed(telemetry.OCTOPUS_SECONDS, method=method) as timing:
+            timing.labels = {"status": "0"}
             try:
-                return response, self._body(response, path, deadline)
-            finally:
-                response.close()
-        except httpx.HTTPError as error:
-            raise self._unreachable(error) from None
+                response = self._pool.send(request, stream=True)
+                try:
+                    body = self._body(response, path, deadline)
+                finally:
+                    response.close()
+            except httpx.HTTPError as error:
+                raise self._unreachable(error) from None
+            timing.labels = {"status": str(response.status_code)}
+            return response, body
 
     def _body(self, response: httpx.Response, path: str, deadline: float) -> bytes:
         body = bytearray()

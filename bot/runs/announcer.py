@@ -1,11 +1,22 @@
-"""The announcer: what is in the ledger, said in Slack. Messages have keys, so a repeated step says nothing twice."""
+"""The announcer: what is in the ledger, said in Slack. Messages have keys, so a repeated step says nothing twice.
+
+The root message of a run is only marked at each step, and made when it is about to be sent: a fleet takes thousands of
+steps and one edit a second. Ends are made at once.
+"""
 
 from bot.clock import Clock
+from bot.domain.run import OutcomeKind
 from bot.runs.ledger import Ledger
-from bot.runs.outbox import DurableOutbox
+from bot.runs.outbox import DurableOutbox, Made
 from bot.slack import messages
-from bot.slack.message import Message
+from bot.slack.fleet_message import FLEET
+from bot.slack.message import File, Message
 from bot.slack.notifier import Notifier
+from bot.slack.results import results_csv
+
+MOST_TOLD = 10
+"""Troubles of a fleet that are told one by one while it runs; the others stand in the list at its end."""
+_ROOT = ":root"
 
 
 class Announcer:
@@ -16,63 +27,123 @@ class Announcer:
         self._outbox = outbox
         self._notifier = notifier
         self._clock = clock
+        outbox.made_by(self._made)
+
+    def start(self) -> None:
+        """Have every run shown as it is now: marks that a crash lost are made up for."""
+        self._outbox.mark_open(_ROOT)
 
     def root(self, run_id: str) -> None:
-        """Show the run as it stands now, in its root message."""
-        run = self._ledger.run(run_id)
-        request, now = run.plan.request, self._clock.now()
-        self._outbox.put(
-            f"{run_id}:root",
-            request.channel,
-            messages.plan_posted(run, now=now, rich=False),
+        """Have the run's root message show it as it stands, as soon as Slack takes an edit."""
+        if not self._outbox.mark(run_id + _ROOT):
+            self._show(run_id)
+
+    def _made(self, key: str) -> Made | None:
+        run = self._ledger.find(key.removesuffix(_ROOT)) if key.endswith(_ROOT) else None
+        if run is None:
+            return None
+        now = self._clock.now()
+        return Made(
+            message=messages.plan_posted(run, now=now, rich=False),
             rich=messages.plan_posted(run, now=now, rich=True),
-            thread_ts=request.thread,
             final=run.state.is_over,
         )
+
+    def _show(self, run_id: str) -> None:
+        """Put the run's root message as it stands now."""
+        made, request = self._made(run_id + _ROOT), self._ledger.plan(run_id).request
+        if made:
+            self._outbox.put(
+                run_id + _ROOT,
+                request.channel,
+                made.message,
+                rich=made.rich,
+                thread_ts=request.thread,
+                final=made.final,
+            )
         self._notifier.wake()
 
     def refusal(self, run_id: str) -> str | None:
         """Return why Slack will never show the run's root message, None where it does or still may."""
-        return self._outbox.refusal(f"{run_id}:root")
+        return self._outbox.refusal(run_id + _ROOT)
 
-    def say(self, run_id: str, key: str, message: Message) -> None:
+    def say(self, run_id: str, key: str, message: Message, file: File | None = None) -> None:
         """Reply in the run's thread, once for each key."""
-        run = self._ledger.run(run_id)
-        self._outbox.put(f"{run_id}:{key}", run.plan.request.channel, message, parent=f"{run_id}:root", final=True)
+        channel = self._ledger.plan(run_id).request.channel
+        self._outbox.put(f"{run_id}:{key}", channel, message, parent=run_id + _ROOT, final=True, file=file)
         self._notifier.wake()
 
     def decided(self, run_id: str) -> None:
         """Say who decided what."""
         run = self._ledger.run(run_id)
-        self.root(run_id)
+        self._show(run_id)
         if run.decision:
             self.say(run_id, "decision", messages.approved(run) if run.decision.approved else messages.denied(run))
 
     def expired(self, run_id: str) -> None:
         """Say that nobody decided in time."""
-        self.root(run_id)
+        self._show(run_id)
         self.say(run_id, "expired", messages.expired(self._ledger.run(run_id)))
 
     def cancelled(self, run_id: str) -> None:
         """Say who took it back, or had it stopped."""
-        self.root(run_id)
+        self._show(run_id)
         self.say(run_id, "cancelled", messages.cancelled(self._ledger.run(run_id)))
 
+    def paused(self, run_id: str, key: str) -> None:
+        """Say who paused it."""
+        self._show(run_id)
+        self.say(run_id, f"paused:{key}", messages.paused(self._ledger.run(run_id)))
+
+    def resumed(self, run_id: str, key: str, user: str) -> None:
+        """Say who lets it go on."""
+        self._show(run_id)
+        self.say(run_id, f"resumed:{key}", messages.resumed(user))
+
+    def stopped_itself(self, run_id: str) -> None:
+        """Say that the run begins nothing more, and why."""
+        self._show(run_id)
+        self.say(run_id, "stopped-itself", messages.stopped_itself(self._ledger.run(run_id)))
+
     def stale(self, run_id: str, target: str, changes: list[str]) -> None:
-        """Say what changed about a target since it was approved."""
-        self.say(run_id, f"stale:{target}", messages.stale(self._ledger.run(run_id), target, changes))
+        """Say what changed about a target since it was approved; of a fleet its outcome says so."""
+        if not self._is_fleet(run_id):
+            self.say(run_id, f"stale:{target}", messages.stale(self._ledger.run(run_id), target, changes))
+
+    def _is_fleet(self, run_id: str) -> bool:
+        return len(self._ledger.plan(run_id).subjects) > FLEET
 
     def outcome(self, run_id: str, target: str) -> None:
-        """Say what became of one target."""
-        run = self._ledger.run(run_id)
-        outcome = next(o for o in run.outcomes if o.target == target)
+        """Say what became of one target; of a fleet only trouble, and not more of that than people would read."""
         self.root(run_id)
-        self.say(run_id, f"outcome:{target}", messages.outcome(run, outcome))
+        outcome = next((p.outcome for p in self._ledger.progress(run_id, [target])), None)
+        if outcome is None:
+            return
+        if self._is_fleet(run_id):
+            if outcome.kind in {OutcomeKind.HEALTHY, OutcomeKind.UNTOUCHED}:
+                return
+            counts = self._ledger.standing(run_id).counts
+            told = sum(n for k, n in counts.items() if k not in {OutcomeKind.HEALTHY, OutcomeKind.UNTOUCHED})
+            if told > MOST_TOLD:
+                self.say(run_id, "more-trouble", messages.more_trouble(MOST_TOLD))
+                return
+        self.say(run_id, f"outcome:{target}", messages.outcome(self._ledger.run(run_id), outcome))
 
     def finished(self, run_id: str) -> None:
-        """Say how the run ended."""
-        self.root(run_id)
-        self.say(run_id, "finished", messages.finished(self._ledger.run(run_id)))
+        """Say how the run ended, with the full result as a file where it is long."""
+        self._show(run_id)
+        run = self._ledger.run(run_id)
+        self.say(run_id, "finished", messages.finished(run))
+        if self._is_fleet(run_id):
+            file = File(f"octocert-{run_id}.csv", f"Result of {run_id}", results_csv(run))
+            self.say(run_id, "result", messages.result_attached(run), file)
+
+    def swept(self, run_id: str, target: str, *, left: int) -> None:
+        """Say that an old key is gone from its host; of a fleet only once, when the last one is."""
+        if not self._is_fleet(run_id):
+            self.say(run_id, f"swept:{target}", messages.swept(target))
+        elif left == 0:
+            self.say(run_id, "swept", messages.swept_all())
 
     def post(self, key: str, channel: str, message: Message, thread: str | None) -> None:
         """Answer a question where it was asked."""

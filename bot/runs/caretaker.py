@@ -1,24 +1,27 @@
 """The caretaker: what must happen without anybody asking. Expiry, runs that were decided but not begun, old keys."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
 from bot.audit import Entry
 from bot.domain.errors import UserError
-from bot.domain.run import Decision, Run, RunState
+from bot.domain.run import Decision, RunState
 from bot.domain.server_planner import NODE
 from bot.runs.engine import DurableEngine
 from bot.runs.gates import OPEN, Gate
 from bot.runs.node_steps import NodeSteps
 from bot.runs.rotation import Gear, Rotation
 from bot.runs.server_watch import LOOK
-from bot.slack import messages
 
 log = structlog.get_logger("octocert.caretaker")
 
 ROUND_SECONDS = 1.0
 """How often it looks around."""
+SWEEPS_A_ROUND = 32
+"""Old copies that one round removes at most: what else must happen does not wait for a whole fleet."""
+SWEEPS_AT_ONCE = 8
 SWEEP_AGAIN_HOURS = 1.0
 """When a host whose old copy could not be removed is tried again."""
 
@@ -40,20 +43,26 @@ class Caretaker:
 
     def start(self) -> None:
         """Begin; runs that were approved just before a crash are begun now."""
+        self._announcer.start()
         for run in self._ledger.in_state(RunState.RUNNING, RunState.PAUSED, RunState.STOPPING, RunState.WAITING):
             self._announcer.decided(run.id)
             self._engine.start(run.id)
             for gate in self._gear.gates.of(run.id):
                 if gate.state != OPEN:
                     self._engine.start_part(run.id, gate.part, gate.nonce)
-        for run in self._ledger.in_state(RunState.PROPOSED):
-            self._announcer.root(run.id)
+        for run_id, _ in self._ledger.undecided():
+            self._announcer.root(run_id)
         self._thread.start()
 
     def stop(self) -> None:
         """End after the present round."""
         self._stop.set()
         self._thread.join(timeout=30)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread works."""
+        return self._thread.is_alive()
 
     def _work(self) -> None:
         while not self._stop.wait(ROUND_SECONDS):
@@ -65,22 +74,23 @@ class Caretaker:
     def look_around(self) -> None:
         """Do one round."""
         now = self._clock.now()
-        for run in self._ledger.in_state(RunState.PROPOSED):
-            if run.expires <= now and self._ledger.move(run.id, of=(RunState.PROPOSED,), to=RunState.EXPIRED):
-                entry = Entry(kind="expired", run=run.id, digest=run.plan.digest, what="nobody decided in time")
-                self._audit.append(f"{run.id}:expired", entry)
-                self._announcer.expired(run.id)
-            elif refusal := self._announcer.refusal(run.id):
-                self._take_back(run, refusal)
+        for run_id, expires in self._ledger.undecided():
+            if expires <= now and self._ledger.move(run_id, of=(RunState.PROPOSED,), to=RunState.EXPIRED):
+                digest = self._ledger.plan(run_id).digest
+                entry = Entry(kind="expired", run=run_id, digest=digest, what="nobody decided in time")
+                self._audit.append(f"{run_id}:expired", entry)
+                self._announcer.expired(run_id)
+            elif refusal := self._announcer.refusal(run_id):
+                self._take_back(run_id, refusal)
         for gate in self._gear.gates.expired():
             self._close(gate)
-        for run_id in self._gear.notes.due():
-            self._engine.start_part(run_id, LOOK, "once")
-            self._gear.notes.looked(run_id)
-        for run_id, target in self._ledger.copies(due=True):
-            if self._stop.is_set():
-                return
-            self._sweep(run_id, target)
+        for due_id in self._gear.notes.due():
+            self._engine.start_part(due_id, LOOK, "once")
+            self._gear.notes.looked(due_id)
+        due = self._ledger.copies(due=True)[:SWEEPS_A_ROUND]
+        if due:
+            with ThreadPoolExecutor(SWEEPS_AT_ONCE, thread_name_prefix="sweep") as threads:
+                list(threads.map(lambda copy: self._sweep(*copy), due))
 
     def _close(self, gate: Gate) -> None:
         """Deny what nobody decided in time."""
@@ -93,29 +103,31 @@ class Caretaker:
         if decided:
             self._engine.start_part(gate.run_id, decided.part, decided.nonce)
 
-    def _take_back(self, run: Run, refusal: str) -> None:
+    def _take_back(self, run_id: str, refusal: str) -> None:
         """End a proposal that nobody can see: Slack refuses its message for good."""
-        if self._ledger.move(run.id, of=(RunState.PROPOSED,), to=RunState.CANCELLED):
+        if self._ledger.move(run_id, of=(RunState.PROPOSED,), to=RunState.CANCELLED):
+            digest = self._ledger.plan(run_id).digest
             what = f"its plan could not be posted: {refusal}"
-            self._audit.append(
-                f"{run.id}:cancelled", Entry(kind="cancelled", run=run.id, digest=run.plan.digest, what=what)
-            )
-            log.warning("a proposal that nobody can see was taken back", run=run.id, error=refusal)
+            self._audit.append(f"{run_id}:cancelled", Entry(kind="cancelled", run=run_id, digest=digest, what=what))
+            log.warning("a proposal that nobody can see was taken back", run=run_id, error=refusal)
 
     def _sweep(self, run_id: str, target: str) -> None:
         """Remove the copy of a configuration, and with it the old key, from its host."""
-        run = self._ledger.find(run_id)
-        if run is None:
+        if self._stop.is_set():
+            return
+        try:
+            standing = self._ledger.standing(run_id)
+        except KeyError:
             self._ledger.forget_copy(run_id, target)
             return
-        if not run.state.is_over:
+        if not standing.state.is_over:
             self._ledger.postpone_copy(run_id, target, SWEEP_AGAIN_HOURS)
             return
         try:
-            if target.startswith(NODE) and run.plan.server:
-                self._nodes.sweep(run, target)
+            if target.startswith(NODE) and self._ledger.plan(run_id).server:
+                self._nodes.sweep(self._ledger.run(run_id), target)
             else:
-                self._rotation.sweep(run, run.plan.target(target))
+                self._rotation.sweep(run_id, self._ledger.target(run_id, target))
         except UserError as error:
             log.warning("an old copy could not be removed yet", run=run_id, target=target, error=str(error))
             self._ledger.postpone_copy(run_id, target, SWEEP_AGAIN_HOURS)
@@ -123,4 +135,4 @@ class Caretaker:
         what = "the copy with the old key was removed from the host"
         self._audit.append(f"{run_id}:{target}:swept", Entry(kind="swept", run=run_id, target=target, what=what))
         self._ledger.forget_copy(run_id, target)
-        self._announcer.say(run_id, f"swept:{target}", messages.swept(run, target))
+        self._announcer.swept(run_id, target, left=self._ledger.copies_of(run_id))

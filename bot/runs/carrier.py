@@ -13,6 +13,7 @@ from bot.domain.plan import StepKind
 from bot.domain.planner import changes, digest_of
 from bot.domain.run import Outcome, OutcomeKind, RunState, StepState
 from bot.domain.thumbprint import Thumbprint
+from bot.runs.control import GOING, Go
 from bot.runs.engine import DurableEngine
 from bot.runs.inspector import Inspector
 from bot.runs.legs import LegKind
@@ -40,42 +41,52 @@ class RunCarrier:
     # Workflows. They only read what is immutable (the plan) and what steps returned, so a replay takes the same way.
 
     def carry_out(self, run_id: str) -> None:
-        """Inspect again, then do wave after wave; a wave without any success ends the run."""
-        if self._gear.ledger.run(run_id).plan.server:
+        """Inspect again, then do wave after wave, as long as the run may go on."""
+        plan = self._gear.ledger.plan(run_id)
+        if plan.server:
             self._server.carry(run_id, "")
             return
-        waves = self._gear.ledger.run(run_id).plan.waves
+        waves = plan.waves
         fresh = set(step("recheck", self._recheck, run_id))
         for number, wave in enumerate(waves):
             names = [n for n in wave if n in fresh]
-            if not names:
-                continue
-            if not step("begin_wave", self._begin_wave, run_id, number):
+            if names and not self._wave(run_id, number, names):
                 break
-            results = DurableEngine.replace_all(run_id, names)
-            ready = [n for n in names if results[n]["ready"]]
+        step("finish", self._finish, run_id)
+
+    def _wave(self, run_id: str, number: int, names: list[str]) -> bool:
+        """Do one wave; targets that were put off because the run is held come again when it goes on."""
+        rest, turn = names, 1
+        while rest:
+            may: bool = step("begin_wave", self._begin_wave, run_id, number)
+            if not may:
+                break
+            results = DurableEngine.replace_all(run_id, rest, turn)
+            ready = [n for n in rest if results[n]["ready"]]
             if ready:
                 checked = step("look", self._proof.look, run_id, ready)
-                verdicts = step("prove", self._proof.prove, run_id, number, ready, checked)
+                key = f"{number + 1}" if turn == 1 else f"{number + 1}.{turn}"
+                verdicts = step("prove", self._proof.prove, run_id, key, ready, checked)
                 lost = [(n, verdicts[n]["what"]) for n in ready if verdicts[n]["verdict"] == UNDO]
                 if lost:
                     DurableEngine.put_back_all(run_id, lost)
                 step("conclude", self._conclude, run_id, verdicts, {n: results[n] for n in ready})
-            if not step("end_wave", self._end_wave, run_id, number, names):
-                break
-        step("finish", self._finish, run_id)
+            rest, turn = [n for n in rest if results[n].get("later")], turn + 1
+        step("end_wave", self._end_wave, run_id, number, names)
+        return not rest
 
     def replace(self, run_id: str, target: str) -> dict[str, Any]:
         """Replace one target's certificate, up to its health check; a failure is undone here."""
-        if not step("begin_target", self._begin_target, run_id, target):
-            return {"ready": False}
+        go = step("begin_target", self._begin_target, run_id, target)
+        if go != Go.NOW.value:
+            return {"ready": False, "later": go == Go.LATER.value}
         idle = step("wait_until_idle", self._rotation.wait_until_idle, run_id, target)
         if not idle["ok"]:
             step("skip", self._skip, run_id, target, idle["what"])
             return {"ready": False}
         new: str | None = None
         notes: list[str] = []
-        old = self._gear.ledger.run(run_id).plan.target(target).old
+        old = self._gear.ledger.target(run_id, target).old
         for number, leg in enumerate(self._rotation.legs(run_id, target)):
             if leg.kind is LegKind.VISIT:
                 result = step("visit", self._rotation.visit, run_id, target, number, new)
@@ -109,21 +120,20 @@ class RunCarrier:
     def _recheck(self, run_id: str) -> list[str]:
         """Look at every target again; those that are no longer what was approved are skipped and listed."""
         gear = self._gear
-        run = gear.ledger.run(run_id)
         gear.ledger.stage(run_id, "looking at every target again")
         gear.announcer.root(run_id)
-        plan = run.plan
+        plan = gear.ledger.plan(run_id)
         try:
             index = self._inspector.index()
             by_id = {r.id: g for g in groups_of(index) for r in g.records}
-            groups, found = [], {}
+            groups = {}
+            found = {}
             for target in plan.targets:
                 group = next((by_id[r.id] for r in target.facts.records if r.id in by_id), None)
-                if group is not None and group not in groups:
-                    groups.append(group)
                 if group is not None:
+                    groups[group.name] = group
                     found[target.name] = group.name
-            facts = {f.name: f for f in self._inspector.look(groups, index)}
+            facts = {f.name: f for f in self._inspector.look(list(groups.values()), index)}
         except UserError as error:
             for target in plan.targets:
                 self._skip(run_id, target.name, f"the estate could not be looked at again: {error}")
@@ -157,31 +167,31 @@ class RunCarrier:
         self._end(run_id, name, OutcomeKind.SKIPPED, what=what, now="It was not touched.", advice="Ask again later.")
 
     def _begin_wave(self, run_id: str, number: int) -> bool:
-        if not self._gear.control.may_go_on(run_id):
-            return False
-        run = self._gear.ledger.run(run_id)
-        total = len(run.plan.waves)
-        self._gear.ledger.stage(run_id, f"wave {number + 1} of {total}" if total > 1 else "")
-        self._gear.announcer.root(run_id)
-        return True
-
-    def _begin_target(self, run_id: str, name: str) -> bool:
-        """Take the host's lock, if the run was not stopped; this is the last point at which nothing was done."""
         gear = self._gear
         if not gear.control.may_go_on(run_id):
             return False
-        run = gear.ledger.run(run_id)
-        host = run.plan.target(name).facts.host
+        total = len(gear.ledger.plan(run_id).waves)
+        gear.ledger.stage(run_id, f"wave {number + 1} of {total}" if total > 1 else "")
+        gear.announcer.root(run_id)
+        return True
+
+    def _begin_target(self, run_id: str, name: str) -> str:
+        """Take the host's lock, if the run may go on; this is the last point at which nothing was done."""
+        gear = self._gear
+        go = gear.control.may_begin(run_id)
+        if go is not Go.NOW:
+            return go.value
+        host = gear.ledger.target(run_id, name).facts.host
         assert host is not None
         holder = gear.ledger.lock_host(host.address, run_id)
         if holder != run_id:
             self._skip(run_id, name, f"the run {holder} is working on its host {host.address}")
-            return False
-        return True
+            return Go.NEVER.value
+        return Go.NOW.value
 
     def _undo_target(self, run_id: str, name: str, failed: str, what: str, new: str | None) -> None:
         gear = self._gear
-        target = gear.ledger.run(run_id).plan.target(name)
+        target = gear.ledger.target(run_id, name)
         aftermath = self._undo.put_back(run_id, name, new)
         self._end(
             run_id,
@@ -217,35 +227,30 @@ class RunCarrier:
                 advice=advice,
             )
 
-    def _end_wave(self, run_id: str, number: int, names: list[str]) -> bool:
-        """Give the hosts back; return whether the run may go on."""
+    def _end_wave(self, run_id: str, number: int, names: list[str]) -> None:
+        """Give the hosts back; a wave without any success has the run stop itself."""
         gear = self._gear
-        run = gear.ledger.run(run_id)
-        hosts = {t.facts.host.address for t in run.plan.targets if t.name in names and t.facts.host}
-        gear.ledger.release_hosts(run_id, hosts)
-        outcomes = {o.target: o for o in run.outcomes}
-        good = [n for n in names if n in outcomes and outcomes[n].kind.changed]
-        last = number + 1 == len(run.plan.waves)
-        if not good and not last and not run.stopped_by:
-            gear.ledger.stage(run_id, f"ended by itself: nothing in wave {number + 1} succeeded")
-            return False
-        return True
+        targets = [gear.ledger.target(run_id, n) for n in names]
+        gear.ledger.release_hosts(run_id, {t.facts.host.address for t in targets if t.facts.host})
+        outcomes = [p.outcome for p in gear.ledger.progress(run_id, names) if p.outcome]
+        last = number + 1 == len(gear.ledger.plan(run_id).waves)
+        if outcomes and not last and not any(o.kind.changed for o in outcomes):
+            gear.control.stop_itself(run_id, f"nothing in wave {number + 1} succeeded")
 
     def _finish(self, run_id: str) -> None:
         """Say of every target without an outcome that its turn never came, and end the run."""
         gear = self._gear
         run = gear.ledger.run(run_id)
-        have = {o.target for o in run.outcomes}
-        for target in run.plan.targets:
-            if target.name not in have:
-                why = (
-                    f"The run was stopped by <@{run.stopped_by}>."
-                    if run.stopped_by
-                    else "The run ended before its turn."
-                )
+        why = "The run ended before its turn."
+        if run.stopped_why:
+            why = f"The run stopped itself before its turn: {run.stopped_why}."
+        elif run.stopped_by:
+            why = f"The run was stopped by <@{run.stopped_by}>."
+        for target in run.targets:
+            if target.outcome is None:
                 self._end(run_id, target.name, OutcomeKind.UNTOUCHED, what=why, now="It was not touched.")
         gear.ledger.release_hosts(run_id)
-        gear.ledger.move(run_id, of=(RunState.RUNNING, RunState.PAUSED, RunState.STOPPING), to=RunState.FINISHED)
+        gear.ledger.move(run_id, of=(*GOING, RunState.STOPPING), to=RunState.FINISHED)
         run = gear.ledger.run(run_id)
         counts = ", ".join(f"{sum(o.kind is k for o in run.outcomes)} {k.value}" for k in OutcomeKind)
         gear.audit.append(f"{run_id}:finished", Entry(kind="finished", run=run_id, digest=run.plan.digest, what=counts))
@@ -267,7 +272,7 @@ class RunCarrier:
     ) -> None:
         """Store, audit and announce what became of a target; a repeat changes nothing."""
         gear = self._gear
-        target = gear.ledger.run(run_id).plan.target(name)
+        target = gear.ledger.target(run_id, name)
         untouched = kind in {OutcomeKind.SKIPPED, OutcomeKind.UNTOUCHED}
         seconds = 0.0 if untouched else (gear.clock.now() - gear.ledger.began(run_id, name)).total_seconds()
         outcome = Outcome(

@@ -1,49 +1,98 @@
-"""Control: what a run asks at its safe points, and what people do to it there: pause, resume, stop."""
+"""Control: what a carrier asks at its safe points. Pause, resume, stop, and a run that stops itself."""
 
+import threading
+from enum import StrEnum
+
+import structlog
+
+from bot.audit import AuditLog, Entry
 from bot.clock import Clock
-from bot.domain.run import RunState
+from bot.domain.run import Hold, RunState, Standing
 from bot.runs.announcer import Announcer
+from bot.runs.engine import Leaving
 from bot.runs.ledger import Ledger
 from bot.slack import messages
 
-POLL_SECONDS = 1.0
-"""How often a paused run looks whether it may go on."""
+log = structlog.get_logger("octocert.control")
+
+LOOK_SECONDS = 1.0
+"""How often a run that is held looks whether it may go on."""
+GOING = (RunState.RUNNING, RunState.PAUSED)
+"""States in which an approved run is neither over nor told to stop."""
+
+
+class Go(StrEnum):
+    """Whether one target of a wave may be begun."""
+
+    NOW = "now"
+    LATER = "later"
+    """The run is held: the target comes again when it goes on."""
+    NEVER = "never"
+    """The run stops, or has stopped itself."""
 
 
 class Control:
-    """Decides at safe points whether a run goes on. All state is in the ledger, so a crash changes nothing."""
+    """Reads the ledger and changes it by compare-and-set, so that every question may be asked again after a crash."""
 
-    def __init__(self, ledger: Ledger, announcer: Announcer, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, announcer: Announcer, audit: AuditLog, clock: Clock) -> None:
         self._ledger = ledger
         self._announcer = announcer
+        self._audit = audit
         self._clock = clock
+        self._leaving = threading.Event()
 
     def may_go_on(self, run_id: str) -> bool:
-        """Return whether the run may go on; while it is paused, wait. False once somebody stopped it."""
+        """Return whether a run may begin something new; waits, as long as it takes, while the run is held.
+
+        Ask it between waves, inside a step: where the bot ends meanwhile, the step is asked again after its start. A
+        run whose error budget is spent is stopped here.
+        """
         while True:
-            run = self._ledger.run(run_id)
-            if run.stopped_by:
-                return False
-            if run.state is not RunState.PAUSED:
-                return True
-            self._clock.sleep(POLL_SECONDS)
+            go = self.may_begin(run_id)
+            if go is not Go.LATER:
+                return go is Go.NOW
+            if self._leaving.is_set():
+                raise Leaving
+            self._clock.sleep(LOOK_SECONDS)
+
+    def may_begin(self, run_id: str) -> Go:
+        """Return whether one more target may be begun now; never waits, so that nobody's turn is held up."""
+        standing = self._ledger.standing(run_id)
+        if standing.state not in GOING:
+            return Go.NEVER
+        if spent := self._spent(run_id, standing):
+            self.stop_itself(run_id, spent)
+            return Go.NEVER
+        return Go.LATER if standing.state is RunState.PAUSED else Go.NOW
+
+    def _spent(self, run_id: str, standing: Standing) -> str:
+        most = self._ledger.plan(run_id).max_failures
+        if most is None or standing.failures <= most:
+            return ""
+        return f"{standing.failures} {'target has' if standing.failures == 1 else 'targets have'} failed, and " + (
+            f"not more than {most} may" if most else "the first failure was to stop it"
+        )
 
     def ask(self, run_id: str, why: str) -> bool:
-        """Pause the run and say why; return True when people resume it, False when they stop it."""
-        if self._ledger.move(run_id, of=(RunState.RUNNING,), to=RunState.PAUSED):
-            self._ledger.stage(run_id, f"paused: {why}"[:200])
+        """Hold a run and ask people; wait, and return True when they resume it, False when they stop it."""
+        hold = Hold(why=why[:200], since=self._clock.now())
+        if self._ledger.move(run_id, of=(RunState.RUNNING,), to=RunState.PAUSED, hold=hold):
             self._announcer.root(run_id)
-            self._announcer.say(run_id, f"asked:{self._clock.now().isoformat()}", messages.asks_on(why))
+            self._announcer.say(run_id, f"asked:{hold.since.isoformat()}", messages.asks_on(why))
         return self.may_go_on(run_id)
 
-    def pause(self, run_id: str) -> bool:
-        """Have a run pause at its next safe point; return whether this call did it."""
-        done = self._ledger.move(run_id, of=(RunState.RUNNING,), to=RunState.PAUSED)
-        self._announcer.root(run_id)
-        return done
+    def stop_itself(self, run_id: str, why: str) -> None:
+        """Have a run begin nothing more, for a reason of its own; `why` is a phrase for people."""
+        if self._ledger.standing(run_id).state not in GOING:
+            return
+        digest = self._ledger.plan(run_id).digest
+        self._audit.append(
+            f"{run_id}:stopped-itself", Entry(kind="stopped itself", run=run_id, digest=digest, what=why)
+        )
+        if self._ledger.move(run_id, of=GOING, to=RunState.STOPPING, stopped_why=why):
+            log.warning("a run stops itself", run=run_id, why=why)
+            self._announcer.stopped_itself(run_id)
 
-    def resume(self, run_id: str) -> bool:
-        """Let a paused run go on; return whether this call did it."""
-        done = self._ledger.move(run_id, of=(RunState.PAUSED,), to=RunState.RUNNING)
-        self._announcer.root(run_id)
-        return done
+    def leave(self) -> None:
+        """Have every wait end, because the bot ends."""
+        self._leaving.set()

@@ -4,6 +4,7 @@ import fcntl
 import os
 import sqlite3
 import time
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,11 +13,13 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from bot.domain.errors import UserError
-from bot.runs import migrations
+from bot.runs import migrations, tables
 from bot.secrets import Secret
 
 LOCK_WAIT_MILLISECONDS = 30_000
 """How long one writer of SQLite waits for another."""
+PROBE = "probe"
+"""Key of the row that `Database.write` writes; no delivery of Slack's is called so."""
 
 
 class Database:
@@ -46,6 +49,18 @@ class Database:
     def is_sqlite(self) -> bool:
         """Whether it is the embedded kind."""
         return self.url.get_backend_name() == "sqlite"
+
+    def write(self, now: datetime) -> str | None:
+        """Write something and return None, or a sentence if that cannot be done; for whoever asks after our health."""
+        mark = tables.deliveries.update().where(tables.deliveries.c.key == PROBE).values(at=now.isoformat())
+        try:
+            with self.engine.begin() as connection:
+                if connection.execute(mark).rowcount == 0:
+                    connection.execute(tables.deliveries.insert().values(key=PROBE, at=now.isoformat()))
+        except sa.exc.SQLAlchemyError as error:
+            reason = getattr(error, "orig", None) or type(error).__name__
+            return f"The database cannot be written: {str(reason).splitlines()[0]}"
+        return None
 
     def close(self) -> None:
         """Close all connections and let others have the file."""

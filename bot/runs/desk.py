@@ -18,6 +18,7 @@ from bot.runs.inspector import Inspector
 from bot.runs.proposals import Proposals
 from bot.runs.rotation import Gear
 from bot.runs.server_proposals import ServerProposals, is_server
+from bot.runs.steering import Steering
 from bot.slack import messages
 from bot.slack.message import Message
 
@@ -42,6 +43,7 @@ class Desk:
         self._server = server
         self._policy = policy
         self._proposals = Proposals(gear, inspector, engine, policy)
+        self._steering = Steering(gear, policy)
         self._workers = ThreadPoolExecutor(HANDS, thread_name_prefix="desk")
         self._commands: dict[str, Callable[[Command, Asker], None]] = {
             "help": self._help,
@@ -131,6 +133,10 @@ class Desk:
             order=command.order,
             reason=command.reason,
             accept=command.accept,
+            canary=command.canary,
+            batch=command.batch,
+            max_failures=command.max_failures,
+            stop_on_failure=command.stop_on_failure,
         )
 
     def _rotate(self, command: Command, asker: Asker) -> None:
@@ -178,14 +184,14 @@ class Desk:
         self._whisper(asker, messages.problem(refusal) if refusal else messages.working(f"{run.id} is being stopped."))
 
     def _pause(self, command: Command, asker: Asker) -> None:
-        self._told(asker, self._proposals.pause(self._named(command), asker))
+        run = self._named(command)
+        refusal = self._steering.pause(run, asker)
+        self._whisper(asker, messages.problem(refusal) if refusal else messages.working(f"{run.id} is being paused."))
 
     def _resume(self, command: Command, asker: Asker) -> None:
-        self._told(asker, self._proposals.resume(self._named(command), asker))
-
-    def _told(self, asker: Asker, refusal: str | None) -> None:
-        if refusal:
-            self._whisper(asker, messages.problem(refusal))
+        run = self._named(command)
+        refusal = self._steering.resume(run, asker)
+        self._whisper(asker, messages.problem(refusal) if refusal else messages.working(f"{run.id} goes on."))
 
     def _named(self, command: Command) -> Run:
         run = self._gear.ledger.find(command.arguments[0])
@@ -210,10 +216,6 @@ class Desk:
                 refusal = self._proposals.decide_gate(run, gate, asker, approved=click.action == "approve")
             case "approve" | "deny":
                 refusal = self._proposals.decide(run, asker, approved=click.action == "approve")
-            case "pause":
-                refusal = self._proposals.pause(run, asker)
-            case "resume":
-                refusal = self._proposals.resume(run, asker)
             case "machines":
                 new = self._server.new_of(run)
                 self._whisper(asker, messages.server_machines(run, new))
@@ -223,13 +225,18 @@ class Desk:
                 return
             case "cancel":
                 refusal = self._proposals.cancel(run, asker)
+            case "pause":
+                refusal = self._steering.pause(run, asker)
+            case "resume":
+                refusal = self._steering.resume(run, asker)
             case "retry":
                 refusal = self._proposals.retry(run, asker)
             case "roll_back":
                 refusal = self._proposals.roll_back(run, asker)
             case _:
                 refusal = "I do not know this button; nothing was done."
-        self._told(asker, refusal)
+        if refusal:
+            self._whisper(asker, messages.problem(refusal))
 
 
 def _listed(names: tuple[str, ...]) -> str:

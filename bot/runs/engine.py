@@ -5,13 +5,18 @@ whether their work is done, and return expected failures as values: a replayed e
 """
 
 import json
+import math
 import socket
+import threading
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from dbos import DBOS, DBOSConfig, Serializer, SetWorkflowID
+from structlog.contextvars import bound_contextvars
 
+from bot import telemetry
 from bot.runs.database import Database
 from bot.secrets import Secret
 
@@ -19,8 +24,10 @@ VERSION = "octocert-1"
 """A constant: work of another application version would silently be stuck. Changes of a workflow go by DBOS.patch()."""
 POLL_SECONDS = 0.1
 """How often the queues look for work."""
-DRAIN_SECONDS = 20
-"""How long running workflows may go on when the bot is asked to stop; the rest is resumed at the next start."""
+DRAIN_SECONDS = 20.0
+"""How long running steps may go on when the bot is asked to stop; the rest is resumed at the next start."""
+CHILD_SECONDS = 0.25
+"""How often a run looks whether the work on its targets has ended."""
 MAX_RECOVERIES = 50
 """How often a workflow is resumed after crashes before it is given up."""
 RUNS_AT_ONCE = 50
@@ -102,10 +109,18 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} is never journaled")
 
 
+class Leaving(BaseException):
+    """Ends a workflow between two steps when the bot stops, as a kill would: nothing of it is recorded."""
+
+
 class _Current:
     """The carrier of this process; workflows are module functions, because DBOS finds them by name after a crash."""
 
     carrier: Carrier | None = None
+    leaving = threading.Event()
+    """Set when no step may be begun any more."""
+    ended = frozenset({"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
+    """DBOS's words for workflows that will not go on."""
 
 
 def _carrier() -> Carrier:
@@ -115,17 +130,20 @@ def _carrier() -> Carrier:
 
 @DBOS.workflow(name="carry_out", max_recovery_attempts=MAX_RECOVERIES)
 def _carry_out(run_id: str) -> None:
-    _carrier().carry_out(run_id)
+    with bound_contextvars(run=run_id):
+        _carrier().carry_out(run_id)
 
 
 @DBOS.workflow(name="replace", max_recovery_attempts=MAX_RECOVERIES)
 def _replace(run_id: str, target: str) -> dict[str, Any]:
-    return _carrier().replace(run_id, target)
+    with bound_contextvars(run=run_id, target=target):
+        return _carrier().replace(run_id, target)
 
 
 @DBOS.workflow(name="put_back", max_recovery_attempts=MAX_RECOVERIES)
 def _put_back(run_id: str, target: str, why: str) -> None:
-    _carrier().put_back(run_id, target, why)
+    with bound_contextvars(run=run_id, target=target):
+        _carrier().put_back(run_id, target, why)
 
 
 @DBOS.workflow(name="carry", max_recovery_attempts=MAX_RECOVERIES)
@@ -141,10 +159,18 @@ def _tend(run_id: str, target: str, task: str) -> dict[str, Any]:
 class DurableEngine:
     """Starts and resumes the workflows of runs."""
 
-    def __init__(self, database: Database, carrier: Carrier, *, in_flight: int) -> None:
+    def __init__(self, database: Database, carrier: Carrier, *, in_flight: int, drain: float = DRAIN_SECONDS) -> None:
         self._database = database
         self._in_flight = in_flight
+        self._drain = drain
+        self._is_launched = False
         _Current.carrier = carrier
+        _Current.leaving = threading.Event()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it takes up work."""
+        return self._is_launched and not _Current.leaving.is_set()
 
     def launch(self) -> None:
         """Start working; what a crash interrupted is resumed about a second later."""
@@ -166,10 +192,16 @@ class DurableEngine:
             DBOS.register_queue(
                 name, worker_concurrency=width, polling_interval_sec=POLL_SECONDS, on_conflict="always_update"
             )
+        self._is_launched = True
+
+    def leave(self) -> None:
+        """Begin no step any more; those that run go on to their end."""
+        _Current.leaving.set()
 
     def stop(self) -> None:
-        """Stop taking new work, give what runs a while to end, leave the rest resumable."""
-        DBOS.destroy(workflow_completion_timeout_sec=DRAIN_SECONDS)
+        """Begin no step any more, give those that run a while to end, and leave the rest resumable."""
+        self.leave()
+        DBOS.destroy(workflow_completion_timeout_sec=math.ceil(self._drain))
 
     def start(self, run_id: str) -> None:
         """Have an approved run carried out; once, however often this is called."""
@@ -184,15 +216,33 @@ class DurableEngine:
     @staticmethod
     def step(name: str, function: Callable[..., T], *arguments: Any) -> T:
         """Run one durable step inside a workflow; its arguments and result are plain JSON."""
-        return DBOS.run_step({"name": name}, function, *arguments)
+        if _Current.leaving.is_set():
+            raise Leaving
+
+        def measured(*given: Any) -> T:
+            with bound_contextvars(step=name), telemetry.timed(telemetry.STEP_SECONDS, step=name) as timing:
+                timing.labels = {"result": "error"}
+                result = function(*given)
+                has_failed = isinstance(result, dict) and result.get("ok") is False
+                timing.labels = {"result": "failed" if has_failed else "done"}
+                return result
+
+        return DBOS.run_step({"name": name}, measured, *arguments)
 
     @staticmethod
-    def replace_all(run_id: str, targets: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Replace several certificates, as many at once as the queue allows; called inside `carry_out`."""
+    def replace_all(run_id: str, targets: Sequence[str], turn: int = 1) -> dict[str, dict[str, Any]]:
+        """Replace several certificates, as many at once as the queue allows; called inside `carry_out`.
+
+        A target whose turn was put off comes again with the next number.
+        """
+        if _Current.leaving.is_set():
+            raise Leaving
         handles = {}
+        again = f":{turn}" if turn > 1 else ""
         for target in targets:
-            with SetWorkflowID(f"{run_id}:replace:{target}"):
+            with SetWorkflowID(f"{run_id}:replace:{target}{again}"):
                 handles[target] = DBOS.enqueue_workflow("targets", _replace, run_id, target)
+        _wait_for([handle.workflow_id for handle in handles.values()])
         return {target: handle.get_result() for target, handle in handles.items()}
 
     @staticmethod
@@ -207,9 +257,33 @@ class DurableEngine:
     @staticmethod
     def put_back_all(run_id: str, targets: Sequence[tuple[str, str]]) -> None:
         """Undo several targets (name and why); called inside `carry_out`."""
+        if _Current.leaving.is_set():
+            raise Leaving
         handles = []
         for target, why in targets:
             with SetWorkflowID(f"{run_id}:put_back:{target}"):
                 handles.append(DBOS.enqueue_workflow("targets", _put_back, run_id, target, why))
+        _wait_for([handle.workflow_id for handle in handles])
         for handle in handles:
             handle.get_result()
+
+
+def _wait_for(workflows: Sequence[str]) -> None:
+    """Wait until these workflows have ended; Leaving as soon as the bot stops, so that nobody waits for a parent.
+
+    Their states are asked for on another thread: asked for inside a workflow they would be recorded as its steps.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="children") as elsewhere:
+        left = list(workflows)
+        while left:
+            if _Current.leaving.wait(0):
+                raise Leaving
+            states = elsewhere.submit(_states, left).result()
+            left = [w for w in left if states.get(w) not in _Current.ended]
+            if left and _Current.leaving.wait(CHILD_SECONDS):
+                raise Leaving
+
+
+def _states(workflows: Sequence[str]) -> dict[str, str]:
+    found = DBOS.list_workflows(workflow_ids=list(workflows), load_input=False, load_output=False)
+    return {status.workflow_id: status.status for status in found}

@@ -1,5 +1,6 @@
 """The inspector: looks at targets from every side, read-only and in parallel, and returns facts."""
 
+import contextvars
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,6 +10,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from bot import telemetry
 from bot.clock import Clock
 from bot.domain.errors import UserError
 from bot.domain.facts import (
@@ -91,7 +93,22 @@ class Inspector:
             for space in {r.space_id for r in records if r.kind is RecordKind.WORKER}:
                 pools[space] = octopus.pools(space)
         current = _quietly(server)
-        futures = [self._targets.submit(self._target, g, index, hosts, current, deeply, sighted) for g in groups]
+        alike: dict[Thumbprint | None, list[Record]] = {}
+        for record in index.records:
+            alike.setdefault(record.thumbprint, []).append(record)
+        futures = [
+            self._targets.submit(
+                contextvars.copy_context().run,
+                self._target,
+                g,
+                alike[g.records[0].thumbprint],
+                hosts,
+                current,
+                deeply,
+                sighted,
+            )
+            for g in groups
+        ]
         found = []
         for future in futures:
             facts = future.result()
@@ -109,14 +126,16 @@ class Inspector:
     def _target(
         self,
         group: TargetGroup,
-        index: EstateIndex,
+        alike: Sequence[Record],
         hosts: "_Shared",
         server: Thumbprint | None,
         deeply: bool,
         sighted: bool,
     ) -> TargetFacts:
+        """Look at one target; `alike` are all records with its thumbprint."""
         tools, first = self._tools, group.records[0]
         reach = tools.directory.reach(first)
+        structlog.contextvars.bind_contextvars(target=group.name)  # in this look's own context
         hosts.begin(reach)
         sightings: list[Future[Sighting]] = []
         if sighted and first.style is Style.LISTENING:
@@ -130,6 +149,7 @@ class Inspector:
         instance, instance_error = find_instance(first, host, reach.instance) if host else (None, None)
         ids = {r.id for r in group.records}
         endpoint = endpoint_of(first)
+        _note_expiry(group.name, [f.result() for f in sightings], instance)
         return TargetFacts(
             name=group.name,
             style=first.style,
@@ -141,11 +161,7 @@ class Inspector:
             instance_error=instance_error,
             sightings=tuple(f.result() for f in sightings),
             tasks=tuple(dict.fromkeys(t for f in work for t in _tasks(f))),
-            clones=tuple(
-                r
-                for r in index.records
-                if r.id not in ids and r.thumbprint == first.thumbprint and endpoint_of(r) != endpoint
-            ),
+            clones=tuple(r for r in alike if r.id not in ids and endpoint_of(r) != endpoint),
             server=server,
             at=tools.clock.now(),
         )
@@ -163,13 +179,21 @@ class _Shared:
     def begin(self, reach: Reach) -> None:
         with self._lock:
             if reach.address not in self._futures:
-                self._futures[reach.address] = self._pool.submit(self._visit, reach)
+                self._futures[reach.address] = self._pool.submit(contextvars.copy_context().run, self._visit, reach)
 
     def result(self, reach: Reach) -> tuple[HostFacts | None, str | None]:
         try:
             return self._futures[reach.address].result(), None
         except UserError as error:
             return None, str(error)
+
+
+def _note_expiry(name: str, sightings: Sequence[Sighting], instance: Instance | None) -> None:
+    """Have the metrics know until when the certificate holds that is in use."""
+    seen = [*sightings, *([instance.served] if instance and instance.served else [])]
+    ends = [s.certificate.not_after for s in seen if s.certificate]
+    if ends:
+        telemetry.CERTIFICATES.saw(name, ends[0])
 
 
 def _quietly(future: Future[Thumbprint]) -> Thumbprint | None:

@@ -4,18 +4,34 @@ import json
 import secrets as randomness
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from bot import telemetry
 from bot.clock import Clock
 from bot.domain import codec
-from bot.domain.plan import Plan, StepKind
-from bot.domain.run import Decision, Outcome, Run, RunState, StepProgress, StepState, TargetProgress
+from bot.domain.plan import Plan, StepKind, TargetPlan
+from bot.domain.run import (
+    Decision,
+    Hold,
+    Outcome,
+    OutcomeKind,
+    Run,
+    RunState,
+    Standing,
+    StepProgress,
+    StepState,
+    TargetProgress,
+)
 from bot.runs import tables
+from bot.runs.plans import Plans
 
 _ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
 """Letters and digits that nobody confuses when reading a run's name aloud."""
+_AT_ONCE = 500
+"""Names in one query; SQLite takes 32 766 parameters, older ones 999."""
 
 
 def new_run_id() -> str:
@@ -29,6 +45,7 @@ class Ledger:
     def __init__(self, engine: sa.Engine, clock: Clock) -> None:
         self._engine = engine
         self._clock = clock
+        self._plans = Plans(self._read_plan)
 
     def propose(
         self,
@@ -49,7 +66,6 @@ class Ledger:
                 tables.runs,
                 id=run_id,
                 state=(RunState.RUNNING if decision else RunState.PROPOSED).value,
-                plan=codec.dumps(plan),
                 nonce=randomness.token_urlsafe(12),
                 created=self._clock.now().isoformat(),
                 expires=expires.isoformat(),
@@ -58,22 +74,78 @@ class Ledger:
                 stage="",
             )
             if written:
-                for position, (name, kinds) in enumerate(plan.subjects):
-                    steps = [StepProgress(step=s, state=StepState.PENDING) for s in kinds]
-                    connection.execute(
-                        tables.progress.insert().values(
-                            run_id=run_id, target=name, position=position, steps=_dump_steps(steps)
-                        )
-                    )
+                telemetry.RUNS.labels(state=(RunState.RUNNING if decision else RunState.PROPOSED).name.lower()).inc()
+                connection.execute(tables.plans.insert().values(run_id=run_id, plan=codec.dumps(plan)))
+                rows = [
+                    {"run_id": run_id, "target": name, "position": position, "steps": _pending(steps)}
+                    for position, (name, steps) in enumerate(plan.subjects)
+                ]
+                if rows:
+                    connection.execute(tables.progress.insert(), rows)
         return self.run(run_id)
+
+    def plan(self, run_id: str) -> Plan:
+        """Return the plan of a run, which never changes; KeyError if there is none of this id."""
+        return self._plans.get(run_id).plan
+
+    def target(self, run_id: str, name: str) -> TargetPlan:
+        """Return the plan of one target of a run; KeyError if there is none."""
+        return self._plans.get(run_id).targets[name]
+
+    def _read_plan(self, run_id: str) -> Plan:
+        with self._engine.connect() as connection:
+            text = connection.execute(sa.select(tables.plans.c.plan).where(tables.plans.c.run_id == run_id)).scalar()
+        if text is None:
+            raise KeyError(run_id)
+        return codec.loads(Plan, text)
+
+    def standing(self, run_id: str) -> Standing:
+        """Return where a run stands, at the price of two short reads however many targets it has; KeyError if none."""
+        runs, progress = tables.runs.c, tables.progress.c
+        about = sa.select(runs.state, runs.stopped_by, runs.stopped_why, runs.hold).where(runs.id == run_id)
+        ended = (
+            sa.select(progress.kind, sa.func.count().label("number"))
+            .where(progress.run_id == run_id, progress.kind.is_not(None))
+            .group_by(progress.kind)
+        )
+        with self._engine.connect() as connection:
+            row = connection.execute(about).first()
+            if row is None:
+                raise KeyError(run_id)
+            counts = {OutcomeKind(r.kind): r.number for r in connection.execute(ended)}
+        return Standing(
+            state=RunState(row.state),
+            stopped_by=row.stopped_by,
+            stopped_why=row.stopped_why,
+            hold=codec.loads(Hold, row.hold) if row.hold else None,
+            counts=counts,
+        )
+
+    def decision(self, run_id: str) -> Decision | None:
+        """Return who decided about a run, None while nobody has."""
+        query = sa.select(tables.runs.c.decision).where(tables.runs.c.id == run_id)
+        with self._engine.connect() as connection:
+            text = connection.execute(query).scalar()
+        return codec.loads(Decision, text) if text else None
+
+    def progress(self, run_id: str, names: Iterable[str]) -> list[TargetProgress]:
+        """Return how far these targets of a run are, in the plan's order."""
+        found: list[TargetProgress] = []
+        wanted, columns = list(names), tables.progress.c
+        with self._engine.connect() as connection:
+            for begin in range(0, len(wanted), _AT_ONCE):
+                some = columns.target.in_(wanted[begin : begin + _AT_ONCE])
+                query = sa.select(tables.progress).where(columns.run_id == run_id, some).order_by(columns.position)
+                found += [_progress(row) for row in connection.execute(query)]
+        return found
 
     def run(self, run_id: str) -> Run:
         """Return a snapshot of a run; KeyError if there is none of this id."""
         with self._engine.connect() as connection:
             row = connection.execute(sa.select(tables.runs).where(tables.runs.c.id == run_id)).first()
-            if row is None:
-                raise KeyError(run_id)
-            return _run(row, connection)
+        if row is None:
+            raise KeyError(run_id)
+        return self._run(row)
 
     def find(self, run_id: str) -> Run | None:
         """Return a snapshot of a run, None if there is none of this id."""
@@ -86,7 +158,8 @@ class Ledger:
         """Return the newest runs, newest first."""
         query = sa.select(tables.runs).order_by(tables.runs.c.created.desc()).limit(limit)
         with self._engine.connect() as connection:
-            return [_run(row, connection) for row in connection.execute(query).all()]
+            rows = connection.execute(query).all()
+        return [self._run(row) for row in rows]
 
     def in_state(self, *states: RunState) -> list[Run]:
         """Return all runs that are in one of these states, oldest first."""
@@ -96,7 +169,22 @@ class Ledger:
             .order_by(tables.runs.c.created)
         )
         with self._engine.connect() as connection:
-            return [_run(row, connection) for row in connection.execute(query).all()]
+            rows = connection.execute(query).all()
+        return [self._run(row) for row in rows]
+
+    def undecided(self) -> list[tuple[str, datetime]]:
+        """Return the ids of the proposals that wait for a decision, and when they expire."""
+        query = sa.select(tables.runs.c.id, tables.runs.c.expires).where(tables.runs.c.state == RunState.PROPOSED.value)
+        with self._engine.connect() as connection:
+            return [(row.id, datetime.fromisoformat(row.expires)) for row in connection.execute(query)]
+
+    def roll_backs(self, run_id: str) -> list[tuple[str, RunState]]:
+        """Return the ids and states of the runs that were proposed to roll this one back."""
+        runs = tables.runs.c
+        query = sa.select(runs.id, runs.state).where(runs.id.startswith(f"{run_id}-b", autoescape=True))
+        with self._engine.connect() as connection:
+            found = [(row.id, RunState(row.state)) for row in connection.execute(query)]
+        return [(i, s) for i, s in found if i.removeprefix(f"{run_id}-b").isdigit()]
 
     def move(
         self,
@@ -106,13 +194,20 @@ class Ledger:
         to: RunState,
         decision: Decision | None = None,
         stopped_by: str | None = None,
+        stopped_why: str = "",
+        hold: Hold | None = None,
     ) -> bool:
-        """Change a run's state if it is one of `of`; return whether this call did it."""
-        values: dict[str, str | None] = {"state": to.value}
+        """Change a run's state if it is one of `of`; return whether this call did it.
+
+        A run that was held goes on, unless another `hold` is given.
+        """
+        values: dict[str, str | None] = {"state": to.value, "hold": codec.dumps(hold) if hold else None}
         if decision:
             values["decision"] = codec.dumps(decision)
         if stopped_by:
             values["stopped_by"] = stopped_by
+        if stopped_why:
+            values["stopped_why"] = stopped_why[:300]
         if to.is_over:
             values["ended"] = self._clock.now().isoformat()
         changed = (
@@ -121,7 +216,23 @@ class Ledger:
             .values(**values)
         )
         with self._engine.begin() as connection:
-            return connection.execute(changed).rowcount == 1
+            is_moved = connection.execute(changed).rowcount == 1
+        if is_moved:
+            telemetry.RUNS.labels(state=to.name.lower()).inc()
+        return is_moved
+
+    def counts(self) -> dict[RunState, int]:
+        """Return how many runs are in each state that is not an end."""
+        query = sa.select(tables.runs.c.state, sa.func.count()).group_by(tables.runs.c.state)
+        with self._engine.connect() as connection:
+            found = {row[0]: row[1] for row in connection.execute(query)}
+        return {state: found.get(state.value, 0) for state in RunState if not state.is_over}
+
+    def hold(self, run_id: str, hold: Hold | None) -> None:
+        """Note why a run does not go on at the moment, or that it does."""
+        text = codec.dumps(hold) if hold else None
+        with self._engine.begin() as connection:
+            connection.execute(tables.runs.update().where(tables.runs.c.id == run_id).values(hold=text))
 
     def stage(self, run_id: str, text: str) -> None:
         """Note what the run as a whole is doing now."""
@@ -161,9 +272,38 @@ class Ledger:
                     tables.progress.c.target == outcome.target,
                     tables.progress.c.outcome.is_(None),
                 )
-                .values(outcome=codec.dumps(outcome))
+                .values(outcome=codec.dumps(outcome), kind=outcome.kind.value)
             )
-            return changed.rowcount == 1
+            is_new = changed.rowcount == 1
+        if is_new:
+            kind = outcome.kind.name.lower()
+            telemetry.TARGETS.labels(outcome=kind).inc()
+            telemetry.TARGET_SECONDS.labels(outcome=kind).observe(outcome.seconds)
+            if outcome.failed_step:
+                telemetry.FAILURES.labels(part="rotation", kind=outcome.failed_step.name.lower()).inc()
+        return is_new
+
+    def _run(self, row: sa.Row[tuple[object, ...]]) -> Run:
+        plan, columns = self.plan(row.id), tables.progress.c
+        query = sa.select(tables.progress).where(columns.run_id == row.id).order_by(columns.position)
+        with self._engine.connect() as connection:
+            targets = tuple(_progress(p) for p in connection.execute(query))
+        return Run(
+            id=row.id,
+            plan=plan,
+            state=RunState(row.state),
+            created=datetime.fromisoformat(row.created),
+            expires=datetime.fromisoformat(row.expires),
+            nonce=row.nonce,
+            targets=targets,
+            decision=codec.loads(Decision, row.decision) if row.decision else None,
+            ended=datetime.fromisoformat(row.ended) if row.ended else None,
+            stopped_by=row.stopped_by,
+            stopped_why=row.stopped_why,
+            hold=codec.loads(Hold, row.hold) if row.hold else None,
+            retry_of=row.retry_of,
+            stage=row.stage,
+        )
 
     def lock_host(self, host: str, run_id: str) -> str:
         """Take the lock of a host for a run, or find who has it: return the holder's run id."""
@@ -200,6 +340,12 @@ class Ledger:
         with self._engine.connect() as connection:
             return [(row.run_id, row.target) for row in connection.execute(query)]
 
+    def copies_of(self, run_id: str) -> int:
+        """Return how many copies of a run still lie on hosts."""
+        query = sa.select(sa.func.count()).select_from(tables.copies).where(tables.copies.c.run_id == run_id)
+        with self._engine.connect() as connection:
+            return int(connection.execute(query).scalar_one())
+
     def forget_copy(self, run_id: str, target: str) -> None:
         """Note that a copy is gone."""
         where = (tables.copies.c.run_id == run_id, tables.copies.c.target == target)
@@ -229,31 +375,27 @@ def _dump_steps(steps: Sequence[StepProgress]) -> str:
     return json.dumps([codec.dump(s) for s in steps])
 
 
-def _load_steps(text: str) -> list[StepProgress]:
-    return [codec.load(StepProgress, s) for s in json.loads(text)]
+@lru_cache(maxsize=256)
+def _pending(steps: tuple[StepKind, ...]) -> str:
+    return _dump_steps([StepProgress(step=s, state=StepState.PENDING) for s in steps])
 
 
-def _run(row: sa.Row[tuple[object, ...]], connection: sa.Connection) -> Run:
-    query = sa.select(tables.progress).where(tables.progress.c.run_id == row.id).order_by(tables.progress.c.position)
-    targets = tuple(
-        TargetProgress(
-            name=p.target,
-            steps=tuple(_load_steps(p.steps)),
-            outcome=codec.loads(Outcome, p.outcome) if p.outcome else None,
-        )
-        for p in connection.execute(query)
-    )
-    return Run(
-        id=row.id,
-        plan=codec.loads(Plan, row.plan),
-        state=RunState(row.state),
-        created=datetime.fromisoformat(row.created),
-        expires=datetime.fromisoformat(row.expires),
-        nonce=row.nonce,
-        targets=targets,
-        decision=codec.loads(Decision, row.decision) if row.decision else None,
-        ended=datetime.fromisoformat(row.ended) if row.ended else None,
-        stopped_by=row.stopped_by,
-        retry_of=row.retry_of,
-        stage=row.stage,
+# Most targets of a fleet are at the same place, and what has become of one does not change: read once, used often.
+
+
+@lru_cache(maxsize=20_000)
+def _load_steps(text: str) -> tuple[StepProgress, ...]:
+    return tuple(codec.load(StepProgress, s) for s in json.loads(text))
+
+
+@lru_cache(maxsize=20_000)
+def _load_outcome(text: str) -> Outcome:
+    return codec.loads(Outcome, text)
+
+
+def _progress(row: sa.Row[tuple[object, ...]]) -> TargetProgress:
+    return TargetProgress(
+        name=row.target,
+        steps=_load_steps(row.steps),
+        outcome=_load_outcome(row.outcome) if row.outcome else None,
     )

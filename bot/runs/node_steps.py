@@ -15,7 +15,7 @@ from bot.domain.thumbprint import Thumbprint
 from bot.octopus.client import Client
 from bot.runs.rotation import COPY_HOURS, Gear, Rotation, Watcher
 from bot.runs.server_inspector import ServerInspector
-from bot.windows.hands import Action, Applied, Job, Progress
+from bot.windows.hands import Action, Applied, Job, Kind, Progress
 
 log = structlog.get_logger("octocert.server")
 
@@ -59,10 +59,10 @@ class NodeSteps:
         self._rotation = rotation
         self._inspector = inspector
 
-    def new_of(self, run: Run) -> Thumbprint | None:
-        """Return the Server's new thumbprint: from the plan, or what the Server made for this run."""
-        server = _server(run)
-        return server.new or Thumbprint.maybe(self._gear.notes.read(run.id, NEW))
+    def new_of(self, run_id: str) -> Thumbprint | None:
+        """Return the Server's new thumbprint in a run: from the plan, or what the Server made for it."""
+        server = self._gear.ledger.plan(run_id).server
+        return (server.new if server else None) or Thumbprint.maybe(self._gear.notes.read(run_id, NEW))
 
     # ---- Steps
 
@@ -122,7 +122,7 @@ class NodeSteps:
         """
         gear = self._gear
         run = gear.ledger.run(run_id)
-        server, place, new = _server(run), _place(run, name), self.new_of(run)
+        server, place, new = _server(run), _place(run, name), self.new_of(run_id)
         assert new is not None, "a switch without a new thumbprint was never approved"
         steps = tuple(s for s in place.plan.steps if s in ON_NODE and s is not StepKind.EXPORT)
         first = place.plan is server.nodes[0]
@@ -155,7 +155,7 @@ class NodeSteps:
     def revert(self, run_id: str) -> dict[str, Any]:
         """Put the Server's old certificate back, restart every node that does not serve it, and see it served again."""
         run = self._gear.ledger.run(run_id)
-        server, new = _server(run), self.new_of(run)
+        server, new = _server(run), self.new_of(run_id)
         problems = []
         for number, node in enumerate(server.nodes):
             place = _place(run, node.name)
@@ -191,8 +191,7 @@ class NodeSteps:
 
     def may_clean(self, run_id: str) -> dict[str, Any]:
         """Return whether every node, those that did not run included, serves the new certificate by now."""
-        run = self._gear.ledger.run(run_id)
-        new = self.new_of(run)
+        new = self.new_of(run_id)
         assert new is not None
         try:
             nodes = self._inspector.nodes(new)
@@ -264,7 +263,7 @@ class NodeSteps:
         gear, instance, deadlines = self._gear, place.instance, self._gear.deadlines
         job = Job(
             run=f"{run.id}-{phase}" if phase else run.id,
-            kind="server",
+            kind=Kind.SERVER,
             instance=instance.name,
             exe=instance.exe,
             config=instance.config,

@@ -1,16 +1,32 @@
-"""The outbox: every message that must reach Slack, durable until it has. The newest version of a message wins."""
+"""The outbox: every message that must reach Slack, durable until it has. The newest version of a message wins.
+
+A message that changes with every step of a fleet is only marked, and made when it is about to be sent. Marks are not
+stored: what they stand for is in the ledger, and `mark_open` marks all again that may be out of date after a crash.
+"""
 
 import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from bot.runs import tables
 from bot.runs.ledger import insert_new
-from bot.slack.message import Message
+from bot.slack.message import File, Message
 from bot.slack.notifier import Post
 
 posts = tables.posts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A message as it should stand in Slack now."""
+
+    message: Message
+    rich: Message | None
+    final: bool
 
 
 class DurableOutbox:
@@ -18,6 +34,45 @@ class DurableOutbox:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+        self._make: Callable[[str], Made | None] = lambda _: None
+        self._lock = threading.Lock()
+        self._marked: dict[str, None] = {}
+        self._open: set[str] = set()
+        """Keys of messages that are there and not final, as far as they were asked for."""
+
+    def made_by(self, make: Callable[[str], Made | None]) -> None:
+        """Have marked messages made by this, which is given their keys."""
+        self._make = make
+
+    def mark(self, key: str) -> bool:
+        """Note that a message has changed, to be made when it is about to be sent; return False if there is none."""
+        if key not in self._open:
+            with self._engine.connect() as connection:
+                query = sa.select(posts.c.seq).where(posts.c.key == key, posts.c.final.is_(False))
+                if connection.execute(query).first() is None:
+                    return False
+        with self._lock:
+            self._open.add(key)
+            self._marked[key] = None
+        return True
+
+    def mark_open(self, suffix: str) -> None:
+        """Mark all messages that are not final and whose keys end so: a crash may have lost their marks."""
+        query = sa.select(posts.c.key).where(posts.c.final.is_(False), posts.c.key.endswith(suffix, autoescape=True))
+        with self._engine.connect() as connection:
+            keys = connection.execute(query).scalars().all()
+        for key in keys:
+            self.mark(key)
+
+    def fresh(self, post: Post) -> Post | None:
+        """Return a marked message as it should stand now; None where Slack has it so already."""
+        with self._lock:
+            self._marked.pop(post.key, None)
+        made = self._make(post.key)
+        if made:
+            self.put(post.key, post.channel, made.message, rich=made.rich, final=made.final)
+        found = self._posts(posts.c.key == post.key, 1)
+        return replace(found[0], stale=False) if found else None
 
     def put(
         self,
@@ -29,9 +84,19 @@ class DurableOutbox:
         parent: str | None = None,
         thread_ts: str | None = None,
         final: bool = False,
+        file: File | None = None,
     ) -> None:
-        """Have a message posted, or edited if one of this key exists; an equal one changes nothing."""
+        """Have a message posted, or edited if one of this key exists; an equal one changes nothing.
+
+        What is final stays so: a version that was made a moment before it comes too late.
+        """
         values = {"message": _dump(message), "rich": _dump(rich) if rich else None, "final": final}
+        if file:
+            values["file"] = json.dumps([file.name, file.title, file.text], ensure_ascii=False)
+        if final:
+            with self._lock:
+                self._marked.pop(key, None)
+                self._open.discard(key)
         with self._engine.begin() as connection:
             new = {"key": key, "channel": channel, "parent": parent, "thread_ts": thread_ts, "version": 1, "sent": 0}
             if insert_new(connection, posts, **new, **values):
@@ -39,21 +104,32 @@ class DurableOutbox:
             differs = sa.or_(posts.c.message != values["message"], posts.c.final != final)
             connection.execute(
                 posts.update()
-                .where(posts.c.key == key, differs)
+                .where(posts.c.key == key, differs, sa.or_(posts.c.final.is_(False), sa.literal(final)))
                 .values(version=posts.c.version + 1, refusal=None, **values)
             )
 
     def due(self, limit: int) -> list[Post]:
         """Return messages whose newest version is not in Slack yet, oldest first; replies only once their parent is."""
+        with self._lock:
+            marked = list(self._marked)[:limit]
+        found = {p.key: p for p in self._posts(sa.true(), limit)}
+        if marked:
+            # asked apart from the others, so that each question has an index
+            found |= {p.key: replace(p, stale=True) for p in self._posts(posts.c.key.in_(marked), limit, all_of=True)}
+        return list(found.values())[:limit]
+
+    def _posts(self, which: sa.ColumnElement[bool], limit: int, *, all_of: bool = False) -> list[Post]:
         parent = posts.alias("parent")
         query = (
             sa.select(posts, parent.c.ts.label("parent_ts"), parent.c.thread_ts.label("parent_thread"))
             .join(parent, parent.c.key == posts.c.parent, isouter=True)
-            .where(posts.c.sent < posts.c.version, posts.c.refusal.is_(None))
+            .where(which)
             .where(sa.or_(posts.c.parent.is_(None), parent.c.ts.is_not(None)))
             .order_by(posts.c.seq)
             .limit(limit)
         )
+        if not all_of:
+            query = query.where(posts.c.sent < posts.c.version, posts.c.refusal.is_(None))
         with self._engine.connect() as connection:
             return [
                 Post(
@@ -65,14 +141,15 @@ class DurableOutbox:
                     ts=row.ts,
                     final=row.final,
                     rich=_load(row.rich) if row.rich else None,
+                    file=File(*json.loads(row.file)) if row.file else None,
                 )
                 for row in connection.execute(query)
             ]
 
     def sent(self, key: str, version: int, ts: str) -> None:
-        """Note that a version of a message is in Slack, and where."""
+        """Note that a version of a message is in Slack, and where; its file is there, too, and kept no longer."""
         with self._engine.begin() as connection:
-            connection.execute(posts.update().where(posts.c.key == key).values(sent=version, ts=ts))
+            connection.execute(posts.update().where(posts.c.key == key).values(sent=version, ts=ts, file=None))
 
     def refused(self, key: str, version: int, error: str) -> None:
         """Note that Slack will never take this version; a newer one is tried again."""

@@ -31,10 +31,10 @@ class Outcomes:
     ) -> None:
         """Store what became of a subject; the first outcome stands. `announce` also says it in the thread."""
         gear = self._gear
-        run = gear.ledger.run(run_id)
-        target = next((t for t in run.plan.targets if t.name == name), None)
-        node = next((n for n in run.plan.server.nodes if n.name == name), None) if run.plan.server else None
-        old = target.old if target else run.plan.server.old if run.plan.server else None
+        server = gear.ledger.plan(run_id).server
+        node = next((n for n in server.nodes if n.name == name), None) if server else None
+        target = None if node else gear.ledger.target(run_id, name)
+        old = target.old if target else server.old if server else None
         subject = target or node
         assert subject is not None, f"{name} is no subject of {run_id}"
         assert old is not None

@@ -41,9 +41,8 @@ class Proof:
 
     def look(self, run_id: str, names: list[str]) -> dict[str, str]:
         """Return when Octopus last checked each record, by its own clock: a proof must be newer than this."""
-        plan = self._gear.ledger.run(run_id).plan
         checked = {}
-        for record in (r for n in names for r in plan.target(n).facts.records):
+        for record in (r for n in names for r in self._gear.ledger.target(run_id, n).facts.records):
             try:
                 report = self._gear.octopus.health(record)
             except UserError:
@@ -51,10 +50,9 @@ class Proof:
             checked[record.id] = report.checked.isoformat() if report.checked else ""
         return checked
 
-    def prove(self, run_id: str, wave: int, names: list[str], checked: dict[str, str]) -> dict[str, dict[str, Any]]:
+    def prove(self, run_id: str, wave: str, names: list[str], checked: dict[str, str]) -> dict[str, dict[str, Any]]:
         """Return a verdict for each target: an outcome's kind, or `undo`; with health and a sentence."""
-        plan = self._gear.ledger.run(run_id).plan
-        watched = {n: _Watched(plan.target(n), []) for n in names}
+        watched = {n: _Watched(self._gear.ledger.target(run_id, n), []) for n in names}
         for name in names:
             self._rotation.note(run_id, name, StepKind.HEALTH, StepState.IN_PROGRESS)
         clock, deadlines = self._gear.clock, self._gear.deadlines
@@ -63,7 +61,7 @@ class Proof:
         pause = min(PAUSE_SECONDS, deadlines.health_repeat / 4)
         attempt, pending = 1, list(watched.values())
         while True:
-            self._check(f"{run_id}-{wave + 1}-{attempt}", pending, checked)
+            self._check(f"{run_id}-{wave}-{attempt}", pending, checked)
             pending = [w for w in pending if not w.unproven and w.worst is Health.UNAVAILABLE]
             if not pending or clock.monotonic() + pause > end:
                 break

@@ -1,6 +1,7 @@
 """Proposals: from a request to a plan that people can decide on, and from a decision to a run."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from bot.audit import Entry
@@ -18,10 +19,12 @@ from bot.runs.gates import OPEN, Gate
 from bot.runs.inspector import Inspector
 from bot.runs.ledger import new_run_id
 from bot.runs.rotation import Gear
+from bot.runs.steering import Steering
 from bot.slack import messages
 
 UNDECIDED = (RunState.PROPOSED,)
-UNDER_WAY = (RunState.RUNNING, RunState.PAUSED)
+LONGEST_ID = 24
+"""Characters of a run's id."""
 
 
 class Proposals:
@@ -32,6 +35,7 @@ class Proposals:
         self._inspector = inspector
         self._engine = engine
         self._policy = policy
+        self._steering = Steering(gear, policy)
 
     def plan(self, request: Request) -> Plan:
         """Look at the estate and make a plan; UserError where the request itself cannot be understood."""
@@ -59,10 +63,10 @@ class Proposals:
             raise UserError(f"“{text}” is no source of certificates. Use new-certificate or pfx:NAME.")
         return Source(text=text, certificate=self._gear.sources.check(source.pfx, self._gear.clock.now()))
 
-    def propose(self, request: Request, plan: Plan) -> Run:
+    def propose(self, request: Request, plan: Plan, run_id: str = "") -> Run:
         """Store a plan and post it with its buttons."""
         gear = self._gear
-        run_id = new_run_id()
+        run_id = run_id or new_run_id()
         self._audit(
             f"{run_id}:asked", "asked", request.user, run_id, plan, request.reason or "no reason was given",
         )  # fmt: skip
@@ -123,25 +127,6 @@ class Proposals:
             return f"<@{gate.decision.user}> has already {verb} this. Your click changed nothing."
         return f"The run {run.id} is {run.state.value}. Your click changed nothing."
 
-    def pause(self, run: Run, asker: Asker) -> str | None:
-        """Have a run pause at its next safe point; return a sentence if that cannot be."""
-        return self._steer(run, asker, "paused", self._gear.control.pause)
-
-    def resume(self, run: Run, asker: Asker) -> str | None:
-        """Let a paused run go on; return a sentence if that cannot be."""
-        return self._steer(run, asker, "resumed", self._gear.control.resume)
-
-    def _steer(self, run: Run, asker: Asker, what: str, steer: Callable[[str], bool]) -> str | None:
-        refusal = self._policy.refuses_cancel(asker.user, run.plan.request)
-        if refusal:
-            self._audit(f"{run.id}:refused:{asker.key}", "refused", asker.user, run.id, run.plan, refusal)
-            return refusal
-        self._audit(f"{run.id}:{what}:{asker.key}", what, asker.user, run.id, run.plan, "")
-        if steer(run.id):
-            self._gear.announcer.say(run.id, f"{what}:{asker.key}", messages.steered(what, asker.user))
-            return None
-        return f"The run {run.id} is {self._gear.ledger.run(run.id).state.value}. Your click changed nothing."
-
     def _too_late(self, run: Run) -> str:
         if run.decision:
             verb = "approved" if run.decision.approved else "denied"
@@ -151,20 +136,20 @@ class Proposals:
     def cancel(self, run: Run, asker: Asker) -> str | None:
         """Take back a proposal, or have a run stop at the next safe point; return a sentence if that cannot be."""
         gear = self._gear
+        gate = gear.gates.waiting(run.id)
+        if gate:  # it is between two parts: to stop it is to deny the next one
+            return self.decide_gate(run, gate, asker, approved=False, reason="stopped")
+        if run.decision is not None:
+            return self._steering.stop(run, asker)
         refusal = self._policy.refuses_cancel(asker.user, run.plan.request)
         if refusal:
             self._audit(f"{run.id}:refused:{asker.key}", "refused", asker.user, run.id, run.plan, refusal)
             return refusal
-        gate = gear.gates.waiting(run.id)
-        if gate:  # it is between two parts: to stop it is to deny the next one
-            return self.decide_gate(run, gate, asker, approved=False, reason="stopped")
-        if gear.ledger.move(run.id, of=UNDECIDED, to=RunState.CANCELLED, stopped_by=asker.user) or gear.ledger.move(
-            run.id, of=UNDER_WAY, to=RunState.STOPPING, stopped_by=asker.user
-        ):
+        if gear.ledger.move(run.id, of=UNDECIDED, to=RunState.CANCELLED, stopped_by=asker.user):
             self._audit(f"{run.id}:cancelled", "cancelled", asker.user, run.id, run.plan, "")
             gear.announcer.cancelled(run.id)
             return None
-        return f"The run {run.id} is {gear.ledger.run(run.id).state.value}; there is nothing to stop."
+        return f"The run {run.id} is {gear.ledger.standing(run.id).state.value}; there is nothing to stop."
 
     def retry(self, run: Run, asker: Asker) -> str | None:
         """Repeat what failed under the same approval, while that lasts; return a sentence if that cannot be."""
@@ -175,18 +160,37 @@ class Proposals:
         failed = [o.target for o in run.outcomes if not o.kind.changed]
         if not run.state.is_over or not failed:
             return f"There is nothing to retry in {run.id}."
+        again_id = _next_id(run.id)
+        if again := gear.ledger.find(again_id):
+            return f"What failed in {run.id} has already been tried again: {again_id} is {again.state.value}."
         if run.decision is None or not run.decision.approved or run.expires <= now:
-            return f"The approval of {run.id} has expired. Ask for a new plan: `rotate {' '.join(failed)}`."
-        again = gear.ledger.propose(
-            narrowed(run.plan, failed),
-            expires=run.expires,
-            run_id=f"{run.id}-{_attempt(run.id, gear)}"[:24],
-            retry_of=run.id,
-            decision=run.decision,
+            return self._anew(run, asker, failed, again_id)
+        plan = narrowed(run.plan, failed)
+        self._audit(f"{again_id}:retried", "retried", asker.user, again_id, plan, f"what failed in {run.id}")
+        gear.ledger.propose(plan, expires=run.expires, run_id=again_id, retry_of=run.id, decision=run.decision)
+        gear.announcer.decided(again_id)
+        self._engine.start(again_id)
+        return None
+
+    def _anew(self, run: Run, asker: Asker, failed: list[str], run_id: str) -> str | None:
+        """Propose what failed again, as a new plan: its approval has expired by now."""
+        asked = run.plan.request
+        if run.plan.source.backup or run.plan.server:
+            return f"The approval of {run.id} has expired. Ask for a new plan."
+        request = replace(
+            asked,
+            user=asker.user,
+            user_name=asker.user_name,
+            names=tuple(failed),
+            reason=f"what failed in {run.id}" + (f": {asked.reason}" if asked.reason else ""),
         )
-        self._audit(f"{again.id}:retried", "retried", asker.user, again.id, again.plan, f"what failed in {run.id}")
-        gear.announcer.decided(again.id)
-        self._engine.start(again.id)
+        plan = self.plan(request)
+        if not plan.targets:
+            raise UserError(
+                f"Nothing that failed in {run.id} can be tried again now. "
+                + " ".join(f"{r.name}: {r.reason}." for r in plan.refused[:3])
+            )
+        self.propose(request, plan, run_id)
         return None
 
     def _not_theirs(self, run: Run, asker: Asker) -> str | None:
@@ -195,11 +199,18 @@ class Proposals:
         )
 
     def roll_back(self, run: Run, asker: Asker) -> str | None:
-        """Propose a new plan that puts the former certificates back; it needs an approval of its own."""
+        """Propose a new plan that puts the former certificates back; it needs an approval of its own.
+
+        While such a proposal is not over, a second one is not made.
+        """
         gear = self._gear
-        refusal = self._policy.refuses_request(asker.user, asker.channel)
+        refusal = self._policy.refuses_request(asker.user, asker.channel) or self._not_theirs(run, asker)
         if refusal:
             return refusal
+        before = gear.ledger.roll_backs(run.id)
+        open_one = next((b for b in before if not b[1].is_over), None)
+        if open_one:
+            return f"A roll back of {run.id} has already been proposed: {open_one[0]} is {open_one[1].value}."
         kept = {target for run_id, target in gear.ledger.copies(due=False) if run_id == run.id}
         former = {o.target: o.old for o in run.outcomes if o.kind.changed and o.target in kept}
         if not former:
@@ -216,7 +227,8 @@ class Proposals:
         )
         index = self._inspector.index()
         plan = self._plan(request, Source(text=request.source), match(request.names, index), index, former)
-        self.propose(request, plan)
+        run_id = f"{run.id}-b{len(before) + 1}"
+        self.propose(request, plan, run_id if len(run_id) <= LONGEST_ID else "")
         return None
 
     def propose_back(self, run: Run, asker: Asker, plan: Plan) -> None:
@@ -234,5 +246,7 @@ class Proposals:
         )
 
 
-def _attempt(run_id: str, gear: Gear) -> int:
-    return 2 + sum(r.retry_of == run_id for r in gear.ledger.recent(200))
+def _next_id(run_id: str) -> str:
+    """Return the one id under which a run may be repeated: `r-7k2m9q4x`, `r-7k2m9q4x-2`, `r-7k2m9q4x-3`."""
+    base, _, number = run_id.rpartition("-")
+    return f"{base}-{int(number) + 1}" if base and base != "r" and number.isdigit() else f"{run_id}-2"

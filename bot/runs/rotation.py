@@ -12,13 +12,13 @@ from bot.certificates.sources import Sources
 from bot.clock import Clock
 from bot.domain.errors import UserError
 from bot.domain.facts import HostFacts, ServiceState, Sighting, Style, TargetFacts
-from bot.domain.plan import StepKind, TargetPlan
-from bot.domain.run import Run, StepState
+from bot.domain.plan import Plan, StepKind, TargetPlan
+from bot.domain.run import StepState
 from bot.domain.thumbprint import Thumbprint
 from bot.octopus.client import Client
 from bot.octopus.errors import RecordVanished
 from bot.runs.announcer import Announcer
-from bot.runs.control import Control
+from bot.runs.control import Control, Go
 from bot.runs.directory import Directory
 from bot.runs.gates import Gates
 from bot.runs.inspector import See
@@ -57,6 +57,7 @@ class Gear:
 
     ledger: Ledger
     announcer: Announcer
+    control: Control
     audit: AuditLog
     octopus: Client
     hands: Hands
@@ -67,7 +68,6 @@ class Gear:
     deadlines: Deadlines
     notes: Notes
     gates: Gates
-    control: Control
 
 
 class Rotation:
@@ -78,12 +78,12 @@ class Rotation:
 
     def legs(self, run_id: str, name: str) -> tuple[Leg, ...]:
         """Return the legs of a target; the plan is immutable, so this is the same at every replay."""
-        return legs_of(self._gear.ledger.run(run_id).plan.target(name).steps)
+        return legs_of(self._gear.ledger.target(run_id, name).steps)
 
     def wait_until_idle(self, run_id: str, name: str) -> dict[str, Any]:
         """Wait, bounded, until nothing runs on the target: neither in Octopus nor under the Tentacle."""
         gear = self._gear
-        target = gear.ledger.run(run_id).plan.target(name)
+        target = gear.ledger.target(run_id, name)
         end = gear.clock.monotonic() + gear.deadlines.idle
         with self.shown(run_id, name, StepKind.IDLE) as show:
             while True:
@@ -94,7 +94,7 @@ class Rotation:
                     what = f"{name} was still busy after {gear.deadlines.idle:.0f} s: {work}"
                     show.failed(what)
                     return {"ok": False, "what": what}
-                if gear.ledger.run(run_id).stopped_by:
+                if gear.control.may_begin(run_id) is Go.NEVER:
                     show.failed("stopped while waiting")
                     return {"ok": False, "what": "the run was stopped while it waited for work on the target to end"}
                 show.detail(f"waiting for {work}")
@@ -115,21 +115,20 @@ class Rotation:
     def visit(self, run_id: str, name: str, leg_number: int, new: str | None) -> dict[str, Any]:
         """Do one visit's actions on the host, and believe only what was seen there afterwards."""
         gear = self._gear
-        run = gear.ledger.run(run_id)
-        target = run.plan.target(name)
+        plan, target = gear.ledger.plan(run_id), gear.ledger.target(run_id, name)
         leg = legs_of(target.steps)[leg_number]
         actions = [ON_HOST[s] for s in leg.steps]
         if leg.restarts and target.facts.style is Style.LISTENING:
             actions.append(Action.SERVED)
-        self._note_begin(run, target, leg)
+        self._note_begin(run_id, target, leg)
         if StepKind.BACKUP in leg.steps:
             # noted before it is made: the copy holds the old key, and must go whatever becomes of this visit
             gear.ledger.keep_copy(run_id, name, COPY_HOURS)
         watcher = Watcher(self, run_id, name)
         expected = Thumbprint(new) if new else target.new
         try:
-            pfx = self._pfx(run, leg, expected)
-            job = self._job(run, target, tuple(actions), expected, pfx, restore_run=run.plan.source.backup)
+            pfx = self._pfx(plan, leg, expected)
+            job = self._job(run_id, target, tuple(actions), expected, pfx, restore_run=plan.source.backup)
             applied = self._apply(target, job, watcher.progress)
         except UserError as error:
             watcher.failed(str(error))
@@ -166,24 +165,24 @@ class Rotation:
             )
         return {"ok": True, "new": str(result) if result else None}
 
-    def _pfx(self, run: Run, leg: Leg, expected: Thumbprint | None) -> bytes | None:
-        name = run.plan.source.pfx
+    def _pfx(self, plan: Plan, leg: Leg, expected: Thumbprint | None) -> bytes | None:
+        name = plan.source.pfx
         if name is None or expected is None or StepKind.IMPORT not in leg.steps:
             return None
         return self._gear.sources.encoded(name, self._gear.clock.now(), expected)
 
-    def put_back_visit(self, run: Run, target: TargetPlan) -> Applied:
+    def put_back_visit(self, run_id: str, target: TargetPlan) -> Applied:
         """Put the former certificate back on the host and restart the service; UserError if that cannot be done."""
-        job = self._job(run, target, restore_actions(target), None, None, restore_run=None)
+        job = self._job(run_id, target, restore_actions(target), None, None, restore_run=None)
         return self._apply(target, job, _unwatched)
 
-    def sweep(self, run: Run, target: TargetPlan) -> None:
+    def sweep(self, run_id: str, target: TargetPlan) -> None:
         """Remove what the run left on the host: the copy of the configuration and its journal."""
-        self._apply(target, self._job(run, target, (Action.SWEEP,), None, None, restore_run=None), _unwatched)
+        self._apply(target, self._job(run_id, target, (Action.SWEEP,), None, None, restore_run=None), _unwatched)
 
     def _job(
         self,
-        run: Run,
+        run_id: str,
         target: TargetPlan,
         actions: tuple[Action, ...],
         new: Thumbprint | None,
@@ -195,7 +194,7 @@ class Rotation:
         assert host is not None
         assert instance is not None
         return Job(
-            run=run.id,
+            run=run_id,
             instance=instance.name,
             exe=host.exe or "",
             config=instance.config,
@@ -262,7 +261,7 @@ class Rotation:
         another certificate contradicts.
         """
         gear = self._gear
-        target = gear.ledger.run(run_id).plan.target(name)
+        target = gear.ledger.target(run_id, name)
         wanted = Thumbprint(new)
         with self.shown(run_id, name, StepKind.SERVED) as show:
             before = [s for s in target.facts.sightings if s.place == "bot" and s.thumbprint]
@@ -294,7 +293,7 @@ class Rotation:
     def record(self, run_id: str, name: str, old: str, new: str) -> dict[str, Any]:
         """Correct the thumbprint in every record; one that vanished is reported, never made again."""
         gear = self._gear
-        target = gear.ledger.run(run_id).plan.target(name)
+        target = gear.ledger.target(run_id, name)
         done, vanished, changed = [], [], list[str]()
         octopus = gear.octopus.patient(gear.deadlines.server_away)
         with self.shown(run_id, name, StepKind.RECORD) as show:
@@ -329,14 +328,14 @@ class Rotation:
             show.detail(text)
         return {"ok": True, "vanished": [f"{r.name} in {r.space}" for r in vanished]}
 
-    def _note_begin(self, run: Run, target: TargetPlan, leg: Leg) -> None:
-        decided = run.decision.user if run.decision else ""
+    def _note_begin(self, run_id: str, target: TargetPlan, leg: Leg) -> None:
+        decided = self._gear.ledger.decision(run_id)
         self._gear.audit.append(
-            f"{run.id}:{target.name}:visit:{'+'.join(s.name.lower() for s in leg.steps)}",
+            f"{run_id}:{target.name}:visit:{'+'.join(s.name.lower() for s in leg.steps)}",
             Entry(
                 kind="began",
-                who=decided,
-                run=run.id,
+                who=decided.user if decided else "",
+                run=run_id,
                 target=target.name,
                 digest=target.digest,
                 old=target.old,

@@ -55,7 +55,7 @@ class ServerCarrier:
 
     def carry(self, run_id: str, part: str) -> None:
         """Carry out one part of a run: the first one, what follows the second approval, or the clean-up."""
-        plan = self._gear.ledger.run(run_id).plan
+        plan = self._gear.ledger.plan(run_id)
         if part == CLEAN_UP:
             self._clean(run_id, plan)
         elif part == f"{DENIED} {CERTIFICATE}":

@@ -8,6 +8,7 @@ from bot.domain.by_hand import command_for
 from bot.domain.facts import Health, Style
 from bot.domain.plan import Plan, ServerPlan, StepKind
 from bot.domain.run import OutcomeKind, Run, RunState
+from bot.runs.control import GOING
 from bot.runs.node_steps import NodeSteps
 from bot.runs.outcomes import Outcomes
 from bot.runs.proof import UNDO
@@ -32,7 +33,7 @@ class ServerClosing:
         run = self._gear.ledger.run(run_id)
         new = self._new(run)
         if task in {Task.CLEAN.value, Task.BACK.value}:
-            what = f"{name}: {result['what']}"
+            what = f"the Tentacle {name} was not done: {result['what']}"
             self._gear.announcer.say(run_id, f"{task}:{name}", messages.server_note(what))
             return
         trusts = _server(run.plan).old
@@ -132,7 +133,7 @@ class ServerClosing:
         run = gear.ledger.run(run_id)
         self._fill(run)
         names = self.cleanable(run_id)
-        if not names:
+        if not names or run.state is RunState.STOPPING:
             self._finish(run_id)
             return
         gear.audit.append(
@@ -164,6 +165,8 @@ class ServerClosing:
                   what=f"the old trust was removed from {len(done)} Tentacles"),
         )  # fmt: skip
         left = [n for n in self.cleanable(run_id) if n not in done]
+        # without the old trust the old certificate is of no use: its copy goes now, not in a day
+        gear.ledger.postpone_copy(run_id, _server(run.plan).nodes[0].name, 0.0)
         gear.announcer.say(run_id, "cleaned", messages.server_cleaned(run, done, left))
         self._finish(run_id)
 
@@ -221,14 +224,14 @@ class ServerClosing:
     def _finish(self, run_id: str) -> None:
         gear = self._gear
         gear.ledger.release_hosts(run_id)
-        gear.ledger.move(run_id, of=(RunState.RUNNING, RunState.STOPPING, RunState.WAITING), to=RunState.FINISHED)
+        gear.ledger.move(run_id, of=(*GOING, RunState.STOPPING, RunState.WAITING), to=RunState.FINISHED)
         run = gear.ledger.run(run_id)
         counts = ", ".join(f"{sum(o.kind is k for o in run.outcomes)} {k.value}" for k in OutcomeKind)
         gear.audit.append(f"{run_id}:finished", Entry(kind="finished", run=run_id, digest=run.plan.digest, what=counts))
         gear.announcer.finished(run_id)
 
     def _new(self, run: Run) -> str:
-        return self._nodes.new_of(run) or "?"
+        return self._nodes.new_of(run.id) or "?"
 
 
 def _may_forget(plan: Plan, name: str) -> bool:

@@ -53,7 +53,7 @@ class ServerOpening:
     def recheck(self, run_id: str) -> dict[str, Any]:
         """Look at everything again: return the Tentacles that are still what was approved, and who trusts already."""
         run = self._gear.ledger.run(run_id)
-        plan, server, new = run.plan, _server(run.plan), self._nodes.new_of(run)
+        plan, server, new = run.plan, _server(run.plan), self._nodes.new_of(run.id)
         checked = self.recheck_nodes(run_id)
         if not checked["ok"]:
             return checked
@@ -97,7 +97,7 @@ class ServerOpening:
 
     def hold(self, run_id: str, name: str) -> dict[str, Any]:
         """Take the lock of a Tentacle's host."""
-        host = self._gear.ledger.run(run_id).plan.target(name).facts.host
+        host = self._gear.ledger.target(run_id, name).facts.host
         assert host is not None
         holder = self._gear.ledger.lock_host(host.address, run_id)
         if holder != run_id:
@@ -106,7 +106,7 @@ class ServerOpening:
 
     def release(self, run_id: str, names: list[str]) -> None:
         """Give back the locks of some Tentacles' hosts."""
-        plan = self._gear.ledger.run(run_id).plan
+        plan = self._gear.ledger.plan(run_id)
         hosts = {t.facts.host.address for t in plan.targets if t.name in set(names) and t.facts.host}
         self._gear.ledger.release_hosts(run_id, hosts)
 
@@ -135,7 +135,8 @@ class ServerOpening:
         run = gear.ledger.run(run_id)
         plan, server = run.plan, _server(run.plan)
         if not gear.control.may_go_on(run_id):
-            return {"ok": False, "what": "the run was stopped before the switch"}
+            why = gear.ledger.standing(run_id).stopped_why
+            return {"ok": False, "what": f"the run stopped itself: {why}" if why else "the run was stopped"}
         self._stage(run_id, "counting what would be lost")
         try:
             registered = self._registered_since(server)
@@ -160,7 +161,7 @@ class ServerOpening:
     def switched(self, run_id: str) -> None:
         """Say that every node serves the new certificate, and what people must run elsewhere now."""
         run = self._gear.ledger.run(run_id)
-        new = self._nodes.new_of(run)
+        new = self._nodes.new_of(run.id)
         assert new is not None
         self._gear.notes.look_again(run_id, hours=24)
         self._gear.announcer.say(run_id, "switched", messages.server_switched(run, new))
@@ -173,7 +174,7 @@ class ServerOpening:
 
     def _trusts_already(self, run: Run, hand: ByHand) -> bool:
         """Whether somebody has made a machine trust the new certificate by hand: a listening one tells when greeted."""
-        new, pfx = self._nodes.new_of(run), run.plan.source.pfx
+        new, pfx = self._nodes.new_of(run.id), run.plan.source.pfx
         if new is None or pfx is None or hand.hands not in {Hands.LISTENING, Hands.LINUX_LISTENING}:
             return False
         gear = self._gear

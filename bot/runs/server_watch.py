@@ -27,7 +27,7 @@ class ServerWatch:
         """Look at the Server and at what this run changed, and say in its thread what is no longer so."""
         gear = self._gear
         run = gear.ledger.run(run_id)
-        new, server = self._nodes.new_of(run), run.plan.server
+        new, server = self._nodes.new_of(run.id), run.plan.server
         assert server is not None
         assert new is not None
         try:
@@ -60,14 +60,16 @@ def went_back(run: Run, server: ServerPlan, facts: ServerFacts, new: Thumbprint)
             continue
         now = next((by_record[r.id] for r in target.facts.records if r.id in by_record), None)
         if now is None:
-            found.append(f"{target.name} is no longer in Octopus")
+            found.append(f"the Tentacle {target.name} is no longer in Octopus")
         elif now.instance is None:
-            found.append(f"{target.name} could not be looked at: {now.host_error or now.instance_error or 'no answer'}")
+            found.append(
+                f"the Tentacle {target.name} could not be looked at: {now.host_error or now.instance_error or 'no answer'}"
+            )
         else:
             trusted = {t.thumbprint for t in now.instance.trusted}
             if new not in trusted:
                 shown = ", ".join(t.text for t in now.instance.trusted) or "nobody"
-                found.append(f"{target.name} does not trust {new} any more, but {shown}")
+                found.append(f"the Tentacle {target.name} does not trust {new} any more, but {shown}")
             elif target.facts.style is Style.POLLING and server.old in trusted:
-                found.append(f"{target.name} has an entry with the old thumbprint {server.old} again")
+                found.append(f"the Tentacle {target.name} has an entry with the old thumbprint {server.old} again")
     return found

@@ -9,7 +9,6 @@ runs = sa.Table(
     metadata,
     sa.Column("id", sa.String(24), primary_key=True),
     sa.Column("state", sa.String(40), nullable=False, index=True),
-    sa.Column("plan", sa.Text, nullable=False),
     sa.Column("nonce", sa.String(40), nullable=False),
     sa.Column("created", sa.String(40), nullable=False, index=True),
     sa.Column("expires", sa.String(40), nullable=False),
@@ -18,7 +17,17 @@ runs = sa.Table(
     sa.Column("stopped_by", sa.String(40)),
     sa.Column("retry_of", sa.String(24)),
     sa.Column("stage", sa.String(200), nullable=False, default=""),
+    sa.Column("stopped_why", sa.String(300), nullable=False, default=""),
+    sa.Column("hold", sa.Text),
 )
+
+plans = sa.Table(
+    "octocert_plans",
+    metadata,
+    sa.Column("run_id", sa.String(24), primary_key=True),
+    sa.Column("plan", sa.Text, nullable=False),
+)
+"""Apart from the runs, because a plan never changes and that of a fleet has megabytes: a run's row changes often."""
 
 progress = sa.Table(
     "octocert_progress",
@@ -29,7 +38,10 @@ progress = sa.Table(
     sa.Column("steps", sa.Text, nullable=False),
     sa.Column("began", sa.String(40)),
     sa.Column("outcome", sa.Text),
+    sa.Column("kind", sa.String(20)),
+    sa.Index("octocert_progress_kinds", "run_id", "kind"),
 )
+"""`kind` is that of the outcome, so that failures are counted without reading anything else."""
 
 host_locks = sa.Table(
     "octocert_host_locks",
@@ -54,6 +66,13 @@ posts = sa.Table(
     sa.Column("rich", sa.Text),
     sa.Column("final", sa.Boolean, nullable=False, default=False),
     sa.Column("refusal", sa.Text),
+    sa.Column("file", sa.Text),
+)
+sa.Index(
+    "octocert_posts_due",
+    posts.c.seq,
+    sqlite_where=posts.c.sent < posts.c.version,
+    postgresql_where=posts.c.sent < posts.c.version,
 )
 
 deliveries = sa.Table(

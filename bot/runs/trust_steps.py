@@ -1,5 +1,6 @@
 """The steps by which one Tentacle comes to trust the Server's new certificate, and forgets the old one."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
@@ -8,8 +9,8 @@ from bot.audit import Entry
 from bot.domain.by_hand import own_entries
 from bot.domain.errors import UserError
 from bot.domain.facts import Instance, Style
-from bot.domain.plan import Order, StepKind, TargetPlan
-from bot.domain.run import Run, StepState
+from bot.domain.plan import Order, Plan, StepKind, TargetPlan
+from bot.domain.run import Decision, StepState
 from bot.domain.thumbprint import Thumbprint
 from bot.runs.node_steps import NodeSteps
 from bot.runs.rotation import Gear, Rotation, Watcher
@@ -37,6 +38,15 @@ _CHANGE = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What is needed of a run, without its targets: they may be thousands."""
+
+    id: str
+    plan: Plan
+    decision: Decision | None
+
+
 class TrustSteps:
     """Visits Tentacles. A trust that was added is never taken back by an undo: it does no harm."""
 
@@ -48,8 +58,8 @@ class TrustSteps:
     def tend(self, run_id: str, name: str, task: str) -> dict[str, Any]:
         """Do one phase's work on one Tentacle and believe only its running process."""
         gear = self._gear
-        run = gear.ledger.run(run_id)
-        target, new = run.plan.target(name), self._nodes.new_of(run)
+        run = self._run(run_id)
+        target, new = gear.ledger.target(run_id, name), self._nodes.new_of(run_id)
         assert new is not None, "no new thumbprint, no trust"
         kind = Task(task)
         self._note_begin(run, target, kind, new)
@@ -72,13 +82,17 @@ class TrustSteps:
 
     def trusting_already(self, run_id: str, name: str) -> None:
         """Show that a Tentacle's process trusts the new certificate already, so that nothing is done to it."""
-        run = self._gear.ledger.run(run_id)
+        run = self._run(run_id)
         for step in (StepKind.IDLE, *self._steps_of(run, Task.TRUST)):
             detail = "its process trusts it already" if step is StepKind.TRUSTING else ""
             self._gear.ledger.step(run_id, name, step, StepState.COMPLETE, detail)
         self._gear.announcer.root(run_id)
 
-    def _steps_of(self, run: Run, task: Task) -> tuple[StepKind, ...]:
+    def _run(self, run_id: str) -> _Part:
+        ledger = self._gear.ledger
+        return _Part(run_id, ledger.plan(run_id), ledger.decision(run_id))
+
+    def _steps_of(self, run: _Part, task: Task) -> tuple[StepKind, ...]:
         change = _CHANGE[task][0]
         if task is Task.CLEAN:
             return (change,)
@@ -86,13 +100,13 @@ class TrustSteps:
         around = (StepKind.STOP, change, StepKind.START) if documented else (change, StepKind.RESTART)
         return (*around, StepKind.TRUSTING) if task is Task.TRUST else around
 
-    def _actions_of(self, run: Run, task: Task) -> tuple[Action, ...]:
+    def _actions_of(self, run: _Part, task: Task) -> tuple[Action, ...]:
         change = _CHANGE[task][1]
         if run.plan.request.order is Order.DOCUMENTED and task in {Task.TRUST, Task.FOLLOW}:
             return (Action.STOP, change, Action.START, Action.TRUSTING)
         return (change, Action.RESTART, Action.TRUSTING)
 
-    def _shown(self, run: Run, task: Task) -> dict[Action, StepKind]:
+    def _shown(self, run: _Part, task: Task) -> dict[Action, StepKind]:
         """Return which action is shown as which step: the restarts of clean-up are part of it."""
         step, change = _CHANGE[task]
         if task is Task.CLEAN:
@@ -105,7 +119,7 @@ class TrustSteps:
             Action.TRUSTING: StepKind.TRUSTING,
         }
 
-    def _job(self, run: Run, target: TargetPlan, task: Task, new: Thumbprint) -> Job:
+    def _job(self, run: _Part, target: TargetPlan, task: Task, new: Thumbprint) -> Job:
         host, instance, deadlines = target.facts.host, target.facts.instance, self._gear.deadlines
         assert host is not None
         assert instance is not None
@@ -133,7 +147,7 @@ class TrustSteps:
             loopback_seconds=deadlines.loopback,
         )
 
-    def _judge(self, run: Run, target: TargetPlan, task: Task, new: Thumbprint, applied: Applied) -> dict[str, Any]:
+    def _judge(self, run: _Part, target: TargetPlan, task: Task, new: Thumbprint, applied: Applied) -> dict[str, Any]:
         """Return whether the running process is seen to trust what it must; the list in its file is no proof."""
         name, change = target.name, _CHANGE[task][0].value
         wanted = target.old if task is Task.BACK else new
@@ -148,7 +162,7 @@ class TrustSteps:
             return _failed(step.value, f"{name} is not seen to trust {wanted}: {detail}")
         return {"ok": True, "detail": detail}
 
-    def _proof(self, run: Run, target: TargetPlan, wanted: Thumbprint, applied: Applied) -> tuple[bool, str]:
+    def _proof(self, run: _Part, target: TargetPlan, wanted: Thumbprint, applied: Applied) -> tuple[bool, str]:
         """Return whether the process trusts `wanted`, and how that was seen: by a greeting, or in its log."""
         instance, source = target.facts.instance, run.plan.source.pfx
         if source and target.facts.style is Style.LISTENING and wanted != target.old and instance:
@@ -174,7 +188,7 @@ class TrustSteps:
             return True, "its process says so in its log"
         return False, "its process says in its log that it trusts " + (", ".join(applied.trusting) or "nobody")
 
-    def _note_begin(self, run: Run, target: TargetPlan, task: Task, new: Thumbprint) -> None:
+    def _note_begin(self, run: _Part, target: TargetPlan, task: Task, new: Thumbprint) -> None:
         self._gear.audit.append(
             f"{run.id}:{target.name}:{task.value}",
             Entry(

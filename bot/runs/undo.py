@@ -34,8 +34,7 @@ class Undo:
 
     def put_back(self, run_id: str, name: str, new: str | None) -> Aftermath:
         """Bring a target back to its old certificate: on the host, in every record, then see it served."""
-        run = self._gear.ledger.run(run_id)
-        target = run.plan.target(name)
+        target = self._gear.ledger.target(run_id, name)
         try:
             instance = self._instance(target)
         except UserError as error:
@@ -44,7 +43,7 @@ class Undo:
         configured = instance.configured
         if configured != target.old:
             try:
-                applied = self._rotation.put_back_visit(run, target)
+                applied = self._rotation.put_back_visit(run_id, target)
             except UserError as error:
                 return self._unknown(target, str(error))
             undone.append("the former certificate is configured again and the service was restarted")
@@ -52,7 +51,7 @@ class Undo:
                 return self._unknown(target, f"{name} is configured with {applied.configured}, not {target.old}")
         elif self._serves_another(instance, target):
             try:
-                self._rotation.put_back_visit(run, target)
+                self._rotation.put_back_visit(run_id, target)
             except UserError as error:
                 return self._unknown(target, str(error))
             undone.append("the service was restarted with the former certificate")

@@ -41,10 +41,10 @@ def _say_what_it_is(sandbox: Sandbox) -> None:
     click.echo(f"The hosts run the remote scripts in {what}.", err=True)
 
 
-def serve(port: int, hosts: int, seed: int, state: Path | None, register: Register) -> int:
+def serve(port: int, hosts: int, seed: int, state: Path | None, register: Register, *, bind: str | None = None) -> int:
     """Serve the demo's page until Ctrl-C; return the exit code."""
     with _folder(state) as folder:
-        sandbox = Sandbox(folder, hosts=hosts, seed=seed, pace=1.0, port=port)
+        sandbox = Sandbox(folder, hosts=hosts, seed=seed, pace=1.0, port=port, bind=bind)
         try:
             bot = Bot(load(sandbox.config), register)
             bot.start()

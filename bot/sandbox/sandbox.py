@@ -35,8 +35,13 @@ class Sandbox:
         powershell: Path | str | None = "auto",
         real_limits: bool = True,
         extra: str = "",
+        request_url: str | None = None,
+        bind: str | None = None,
     ) -> None:
-        """Start everything in an empty folder. `extra` is TOML that is added to the configuration."""
+        """Start everything in an empty folder. `extra` is TOML that is added to the configuration.
+
+        With `request_url` Slack sends signed requests there, and there is no token for Socket Mode.
+        """
         state.mkdir(parents=True, exist_ok=True)
         self.state = state
         self.world = World(state / "world", seed=seed, pace=pace, powershell=powershell)  # type: ignore[arg-type]
@@ -45,7 +50,14 @@ class Sandbox:
         self.estate = estates.build(self.world, self.octopus, hosts)
         self.winrm = WinRmServer(self.world)
         self.winrm.start()
-        self.slack = SlackServer(port=port, hint=HINT, estate=self.rows, rate_limits=1.0 if real_limits else 0.0)
+        self.slack = SlackServer(
+            port=port,
+            bind=bind,
+            hint=HINT,
+            estate=self.rows,
+            rate_limits=1.0 if real_limits else 0.0,
+            request_url=request_url,
+        )
         self.slack.start()
         self.config = state / "octocert.toml"
         self._write_configuration(extra)
@@ -83,6 +95,7 @@ class Sandbox:
         for name, value in (
             ("slack-bot-token", self.slack.bot_token),
             ("slack-app-token", self.slack.app_token),
+            ("slack-signing-secret", self.slack.signing_secret),
             ("octopus-api-key", self.octopus.api_key),
             ("winrm-password", password),
             ("pfx-password", PFX_PASSWORD),
@@ -100,11 +113,12 @@ class Sandbox:
         hosts = "\n".join(
             f"[[hosts]]\nmatch = {_text(name)}\naddress = {_text(host.address)}\n" for name, host in places.items()
         )
+        way = "signing-secret" if self.slack.http else "app-token"
         self.config.write_text(
             f"""# Written by the demo. The same kind of file configures a real bot.
 [slack]
 bot_token = {_text("file:" + str(secrets / "slack-bot-token"))}
-app_token = {_text("file:" + str(secrets / "slack-app-token"))}
+{way.replace("-", "_")} = {_text("file:" + str(secrets / f"slack-{way}"))}
 api_url = {_text(self.slack.api_url)}
 
 [octopus]

@@ -55,7 +55,7 @@ def _help_on(row: commands.CommandSpec, *, may_change: bool) -> Message:
         rich(line(bold("Usage")), preformatted(row.usage)),
     ]
     if row.options:
-        lines: list[Line] = [[code(f"--{o.name} {o.placeholder}"), say(f"  {o.help}")] for o in row.options]
+        lines: list[Line] = [[code(f"--{o.name} {o.placeholder}".rstrip()), say(f"  {o.help}")] for o in row.options]
         blocks.append(rich(line(bold("Options")), bullets(lines)))
     if row.examples:
         blocks.append(rich(line(bold("Examples")), bullets([[code(e)] for e in row.examples])))

@@ -15,9 +15,10 @@ import structlog
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
 
+from bot import telemetry
 from bot.clock import Clock
 from bot.slack.blocks import MOST_BLOCKS
-from bot.slack.message import Message
+from bot.slack.message import File, Message
 from bot.slack.text import LONGEST_TEXT, cut
 
 log = structlog.get_logger("octocert.notifier")
@@ -82,6 +83,10 @@ class Post:
     final: bool
     rich: Message | None
     """Preferred variant with newer blocks; workspaces that refuse them get `message` from then on."""
+    file: File | None = None
+    """Attached with the message as its comment; such a message is never edited."""
+    stale: bool = False
+    """Whether it must be made anew before it is sent."""
 
 
 class Outbox(Protocol):
@@ -89,6 +94,10 @@ class Outbox(Protocol):
 
     def due(self, limit: int) -> list[Post]:
         """Return messages whose newest version is not in Slack yet, oldest first."""
+        ...
+
+    def fresh(self, post: Post) -> Post | None:
+        """Return a stale message as it should stand now; None where Slack has it so already."""
         ...
 
     def sent(self, key: str, version: int, ts: str) -> None:
@@ -136,6 +145,11 @@ class Notifier:
         self._awake.set()
         if self._started:
             self._thread.join(timeout=30)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread works."""
+        return self._thread.is_alive()
 
     def wake(self) -> None:
         """Look at the outbox now."""
@@ -223,7 +237,9 @@ class Notifier:
                 if self._clock.monotonic() < self._held.get(post.key, 0.0):
                     continue
                 if post.ts is None or self._may_edit(post):
-                    self._send(post)
+                    now = self._outbox.fresh(post) if post.stale else post
+                    if now:
+                        self._send(now)
 
     def _may_edit(self, post: Post) -> bool:
         now = self._clock.monotonic()
@@ -269,8 +285,12 @@ class Notifier:
     def _post(self, post: Post, message: Message) -> str:
         if post.key in self._uncertain:
             found = self._find(post)
+            if found and post.file:
+                return found
             if found:  # perhaps in an older version than this one
                 return self._edit(replace(post, ts=found), message)
+        if post.file:
+            return self._attach(post, post.file, message)
         answer = self._client.chat_postMessage(
             channel=post.channel,
             text=message.text,
@@ -281,6 +301,19 @@ class Notifier:
             unfurl_media=False,
         )
         return str(answer["ts"])
+
+    def _attach(self, post: Post, file: File, message: Message) -> str:
+        """Upload a file into the thread, by the library's three calls; return the file's id, as Slack tells no ts."""
+        answer = self._client.files_upload_v2(
+            channel=post.channel,
+            thread_ts=post.thread_ts,
+            filename=file.name,
+            title=file.title,
+            content=file.text,
+            initial_comment=message.text,
+        )
+        files = answer.get("files") or [{}]
+        return str(files[0].get("id") or "file")
 
     def _find(self, post: Post) -> str | None:
         """Look for our own message by its metadata, where it would stand; None if it cannot be looked for."""
@@ -298,6 +331,8 @@ class Notifier:
                 return None
             for message in answer.get("messages") or []:
                 metadata = message.get("metadata") or {}
+                if post.file and any(f.get("name") == post.file.name for f in message.get("files") or []):
+                    return str(message["ts"])
                 if metadata.get("event_type") == EVENT and metadata.get("event_payload", {}).get("key") == post.key:
                     return str(message["ts"])
             cursor = (answer.get("response_metadata") or {}).get("next_cursor")
@@ -312,6 +347,9 @@ class Notifier:
             if post.ts is None and error.response.status_code != 429:
                 self._uncertain.add(post.key)
             self._rest(_retry_after(error), name)
+        elif post.file and name not in LOST:
+            log.warning("a file was not attached; its message is sent alone", key=post.key, error=name)
+            self._send(replace(post, file=None, message=_without_file(post.message, name), rich=None))
         elif name in UNWANTED and message is post.rich:
             if name != "msg_blocks_too_long":
                 log.info("this workspace does not take the newer blocks; plain ones from now on")
@@ -336,6 +374,7 @@ class Notifier:
         if self._tried[tried] >= POST_TRIES:
             self._refuse(post, name)
             return
+        telemetry.RETRIES.labels(part="slack").inc()
         self._held[post.key] = self._clock.monotonic() + PAUSES[self._tried[tried] - 1]
         log.warning("Slack does not take a message; it is tried again", key=post.key, error=name)
 
@@ -348,6 +387,7 @@ class Notifier:
     def _rest(self, seconds: float | None, why: str) -> None:
         pause = seconds or PAUSES[min(self._failures, len(PAUSES) - 1)]
         self._failures += 1
+        telemetry.RETRIES.labels(part="slack").inc()
         self._resting_until = self._clock.monotonic() + pause
         log.warning("Slack is left alone for a while", seconds=pause, error=why)
 
@@ -359,6 +399,11 @@ def _metadata(post: Post) -> dict[str, Any]:
 def _bare(message: Message, why: str) -> Message:
     """Return a message's text alone, for a Slack that takes no more of it."""
     note = f"\n_Slack took only this text ({why}); details and buttons are missing. Please tell my admin._"
+    return Message(cut(message.text, LONGEST_TEXT - len(note)) + note)
+
+
+def _without_file(message: Message, why: str) -> Message:
+    note = f"\n_The file could not be attached ({why}): the app needs the scope `files:write`. Please tell my admin._"
     return Message(cut(message.text, LONGEST_TEXT - len(note)) + note)
 
 

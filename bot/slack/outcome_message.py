@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from bot.domain.run import Decision, Outcome, OutcomeKind, Run
+from bot.slack import fleet_message
 from bot.slack.blocks import (
     Json,
     Line,
@@ -74,6 +75,46 @@ def cancelled(run: Run) -> Message:
             "stay as they are."
         )
     return message(text, [rich(line(emoji("octagonal_sign"), say(" "), who, say(rest)))])
+
+
+def paused(run: Run) -> Message:
+    """Return who paused the run, and what that means."""
+    who = user(run.hold.by) if run.hold and run.hold.by else say("Somebody")
+    rest = (
+        " paused the run. Targets that are being worked on are finished; nothing more is begun until somebody "
+        "presses Resume."
+    )
+    text = "The run is paused: nothing more is begun until somebody presses Resume."
+    return message(text, [rich(line(emoji("double_vertical_bar"), say(" "), who, say(rest)))])
+
+
+def resumed(by: str) -> Message:
+    """Return who lets the run go on."""
+    head = [emoji("arrow_forward"), say(" "), user(by), say(" lets the run go on.")]
+    return message("The run goes on.", [rich(line(*head))])
+
+
+def stopped_itself(run: Run) -> Message:
+    """Return why the run begins nothing more, and where everything is."""
+    total, over = len(run.targets), len(run.outcomes)
+    text = f"The run stops itself: {escape(run.stopped_why)}."
+    rest = (
+        f"{over} of {total} have ended ({counts_of(run) or 'none'}). What is being worked on is finished; "
+        "those whose turn has not come stay as they are. The end of this thread lists them all."
+    )
+    head = line(emoji("octagonal_sign"), say(" "), bold("The run stops itself: "), say(f"{clean(run.stopped_why)}."))
+    return message(text, [rich(head, line(say(rest)))])
+
+
+def more_trouble(told: int) -> Message:
+    """Return that further failures are only listed at the end."""
+    text = f"More than {told} targets did not end well. Further ones stand in the message above and in the final list."
+    return message(text, [rich(line(emoji("warning"), say(f" {text}")))])
+
+
+def result_attached(run: Run) -> Message:
+    """Return the comment of the file with the full result."""
+    return Message(f"The full result of `{run.id}`: {len(run.outcomes)} targets, failures first.")
 
 
 def stale(run: Run, target: str, changes: Sequence[str]) -> Message:
@@ -152,13 +193,6 @@ def gate_decided(gate: str, decision: Decision) -> Message:
     return message(f"<@{decision.user}> {verb} the {gate}.", [rich(line(*elements, say(".")))])
 
 
-def steered(what: str, who: str) -> Message:
-    """Return who paused or resumed a run."""
-    icon = "double_vertical_bar" if what == "paused" else "arrow_forward"
-    elements: Line = [emoji(icon), say(" "), user(who), say(f" {what} the run.")]
-    return message(f"<@{who}> {what} the run.", [rich(line(*elements))])
-
-
 def finished(run: Run) -> Message:
     """Return how the run ended, with *Retry* and *Roll back* where they make sense."""
     counts = counts_of(run) or "nothing was done"
@@ -166,6 +200,8 @@ def finished(run: Run) -> Message:
     head: Line = [emoji(icon_of(run)), say(" "), bold("The run is over"), say(f": {counts}.")]
     bad = [o for o in run.outcomes if o.kind is OutcomeKind.FAILED]
     parts = [line(*head)]
+    if run.stopped_why:
+        parts.append(line(say(f"It stopped itself: {clean(run.stopped_why)}.")))
     if bad:
         parts.append(line(say("These need a person now:")))
         parts.append(
@@ -174,15 +210,23 @@ def finished(run: Run) -> Message:
             )
         )
     blocks: list[Json | None] = [rich(*parts)]
+    if fleet_message.is_fleet(run):
+        blocks.append(fleet_message.troubles(run, 6_000, 60))
     if any(o.kind.changed for o in run.outcomes):
         blocks.append(
             context("The old keys are kept on the hosts for a day, so that a roll back is possible, and then removed.")
         )
-    blocks.append(again_buttons(run, now=run.ended) if len(run.targets) > 1 else None)
+    blocks.append(again_buttons(run) if len(run.targets) > 1 else None)
     return message(text, blocks)
 
 
-def swept(run: Run, target: str) -> Message:
+def swept_all() -> Message:
+    """Return that the old keys of a whole fleet are gone."""
+    text = "The copies with the old keys were removed from all hosts of this run; rolling back is no longer possible."
+    return message(text, [rich(line(emoji("closed_lock_with_key"), say(f" {text}")))])
+
+
+def swept(target: str) -> Message:
     """Return that the old key is gone from a host."""
     text = (
         f"The copy with the old key of {escape(target)} was removed from its host; rolling back is no longer possible."

@@ -151,17 +151,30 @@ def _in_short(plan: Plan) -> list[Line]:
         places = list(dict.fromkeys(e for t in plan.targets for e in t.facts.environments))
         found += [[bold("Environments: "), say(listed(places, 6))]] if places else []
         found.append([bold("Order: "), say(_waves(plan))])
+        if plan.max_failures is not None:
+            found.append([bold("Stops itself: "), say(_budget(plan))])
     return found
 
 
 def _waves(plan: Plan) -> str:
     if len(plan.waves) <= 1:
         return "all at once, then Octopus checks their health."
-    canary = len(plan.waves[0]) == 1
-    sizes = [str(len(w)) for w in plan.waves[canary:]]
-    then = ", then ".join(sizes[:8]) + (f", … ({len(sizes) - 8} more waves)" if len(sizes) > 8 else "")
-    first = f"{clean(plan.waves[0][0], 60)} first and alone, then " if canary else ""
+    canary = len(plan.waves[0]) if len(plan.waves[0]) < len(plan.waves[1]) or len(plan.waves[0]) == 1 else 0
+    sizes = [len(w) for w in plan.waves[bool(canary) :]]
+    if len(sizes) > 3 and len(set(sizes[:-1])) == 1:
+        then = f"{len(sizes)} waves of {sizes[0]}" + (f", the last of {sizes[-1]}" if sizes[-1] != sizes[0] else "")
+    else:
+        then = ", then ".join(str(n) for n in sizes[:8])
+        then += f", … ({len(sizes) - 8} more waves)" if len(sizes) > 8 else ""
+    first = f"{listed(plan.waves[0], 3, 60)} first and alone, then " if canary else ""
     return f"{first}{then}. Octopus checks each wave before the next begins."
+
+
+def _budget(plan: Plan) -> str:
+    """Return when the run stops itself."""
+    most = plan.max_failures or 0
+    limit = f"with more than {count(most, 'failure')}" if most else "with the first failure"
+    return f"{limit}, or after a wave without any success. What it has not begun then stays as it is."
 
 
 def _source(source: Source, *, alone: bool) -> Line:

@@ -3,7 +3,8 @@
 from datetime import datetime
 
 from bot.domain.plan import TargetPlan
-from bot.domain.run import Outcome, OutcomeKind, Run, RunState, StepProgress, StepState, TargetProgress
+from bot.domain.run import Hold, Outcome, OutcomeKind, Run, RunState, StepProgress, StepState, TargetProgress
+from bot.slack import fleet_message
 from bot.slack.blocks import (
     Json,
     Line,
@@ -50,7 +51,7 @@ STEP_BY_STEP = 3
 def under_way_or_over(run: Run, *, now: datetime, rich: bool) -> Message:
     """Return the root message of a run that was decided, expired or cancelled."""
     if not run.state.is_over:
-        return _live(run, cards=rich)
+        return _live(run, now, cards=rich)
     if run.state is RunState.FINISHED:
         return _finished(run, now)
     return _never_begun(run)
@@ -68,15 +69,18 @@ _LIVE = {
 # --- while it runs --------------------------------------------------------------------------------------------------
 
 
-def _live(run: Run, *, cards: bool) -> Message:
+def _live(run: Run, now: datetime, *, cards: bool) -> Message:
     title = title_of(run.plan, retry_of=run.retry_of)
     state = _LIVE[run.state]
     text = f"{escape(title)}: {state.lower()}" + (f", {escape(run.stage)}" if run.stage else "")
     counts = _counts_so_far(run)
     text += f" ({counts})." if counts else "."
     head: list[Json | None] = [header(title), _rich(_status(run, state), _who(run))]
-    tail: list[Json | None] = [_controls(run), _footer(run)]
+    tail: list[Json | None] = [_steering(run), _footer(run)]
     targets = list(run.targets)
+    if fleet_message.is_fleet(run):
+        head[1] = _rich(_status(run, state), *[line(*one) for one in fleet_message.progress_lines(run, now)], _who(run))
+        return first_fitting(text, [lambda: [*head, *fleet_message.body(run), *tail]])
 
     def shown() -> list[Json | None]:
         body = [_plan_block(run, title)] if cards else [_steps(run, t) for t in targets]
@@ -103,12 +107,25 @@ def _status(run: Run, state: str) -> Json:
     elements: Line = [emoji(icon_of(run)), say(" "), bold(state)]
     if run.state is RunState.STOPPING and run.stopped_by:
         elements += [say(", as "), user(run.stopped_by), say(" asked")]
+    elif run.state is RunState.STOPPING and run.stopped_why:
+        elements.append(say(f", by itself: {clean(run.stopped_why)}"))
+    if run.hold:
+        elements += _held(run.hold, paused=run.state is RunState.PAUSED)
     if run.stage:
         elements.append(say(f" · {clean(run.stage, 100)}"))
-    counts = _counts_so_far(run)
+    counts = "" if fleet_message.is_fleet(run) else _counts_so_far(run)
     if counts:
         elements.append(say(f" · {counts}"))
     return line(*elements)
+
+
+def _held(hold: Hold, *, paused: bool) -> Line:
+    """Return why a run does not go on, since when and until when."""
+    found: Line = [] if paused else [say(f", but {clean(hold.why, 200)}")]
+    found += [say(" by "), user(hold.by)] if hold.by else []
+    found += [say(" since "), when(hold.since, "{date_short_pretty} {time}")]
+    found += [say(" until "), when(hold.until, "{date_short_pretty} {time}")] if hold.until else []
+    return found
 
 
 def _counts_so_far(run: Run) -> str:
@@ -217,27 +234,23 @@ def _target_card(number: int, run: Run, target: TargetProgress) -> Json:
     }
 
 
-def _controls(run: Run) -> Json | None:
+def _steering(run: Run) -> Json | None:
     """Return *Pause* or *Resume*, and *Stop*, where they make sense."""
     value = f"{run.id}:{run.nonce}"
-    if run.state is RunState.WAITING:
-        return actions(_stop(run))
-    if run.state is RunState.PAUSED:
-        return actions(button("Resume", "resume", value, style="primary"), _stop(run))
-    if run.state is not RunState.RUNNING:
-        return None
-    several = len(run.plan.waves) > 1
-    return actions(*([button("Pause", "pause", value)] if several else []), _stop(run))
-
-
-def _stop(run: Run) -> Json:
     ask = confirm(
         "Stop this run?",
         "Targets that are being worked on are finished; those whose turn has not come are left as they are.",
         "Stop",
         danger=True,
     )
-    return button("Stop", "cancel", f"{run.id}:{run.nonce}", style="danger", ask=ask)
+    stop = button("Stop", "cancel", value, style="danger", ask=ask)
+    if run.state is RunState.PAUSED:
+        return actions(button("Resume", "resume", value, style="primary"), stop)
+    if run.state is RunState.WAITING:
+        return actions(stop)
+    if run.state is RunState.RUNNING:
+        return actions(*([button("Pause", "pause", value)] if len(run.targets) > 1 else []), stop)
+    return None
 
 
 def _footer(run: Run) -> Json:
@@ -259,6 +272,8 @@ def _finished(run: Run, now: datetime) -> Message:
     stopped = (
         line(emoji("octagonal_sign"), say(" Stopped by "), user(run.stopped_by), say(".")) if run.stopped_by else None
     )
+    if run.stopped_why:
+        stopped = line(emoji("octagonal_sign"), say(f" Stopped by itself: {clean(run.stopped_why)}."))
     outcomes = sorted(run.outcomes, key=lambda o: o.kind.changed)
 
     def body(budget: int, *, brief: bool) -> list[Json | None]:
@@ -266,10 +281,24 @@ def _finished(run: Run, now: datetime) -> Message:
         shown = within([_outcome_line(run, o, inline=inline, brief=brief) for o in outcomes], budget, 250)
         lines = [line(*one) for one in shown]
         listing = [_rich(*lines)] if inline else [_rich(one) for one in lines]
-        buttons = again_buttons(run, now=now)
+        buttons = again_buttons(run)
         return [header(title), _rich(status, stopped, _who(run)), *listing, buttons, _footer(run)]
 
+    def compact() -> list[Json | None]:
+        note = context("The full result is attached in the thread.")
+        listing = fleet_message.troubles(run, 8_500, 100)
+        return [
+            header(title),
+            _rich(status, stopped, _who(run)),
+            listing,
+            note,
+            again_buttons(run),
+            _footer(run),
+        ]
+
     text = f"{escape(title)}: finished, {counts}."
+    if fleet_message.is_fleet(run):
+        return first_fitting(text, [compact])
     return first_fitting(text, [lambda: body(9_500, brief=False), lambda: body(9_500, brief=True)])
 
 
@@ -304,27 +333,29 @@ def _short_change(outcome: Outcome) -> Line:
     return [code(outcome.old.short), say("… → "), code(outcome.new.short), say("…")]
 
 
-def again_buttons(run: Run, *, now: datetime | None = None) -> Json | None:
+def again_buttons(run: Run) -> Json | None:
     """Return *Retry* and *Roll back*, each where it makes sense; None where neither does."""
     value = f"{run.id}:{run.nonce}"
     buttons: list[Json] = []
     failed = [o.target for o in run.outcomes if not o.kind.changed]
     changed = [o.target for o in run.outcomes if o.kind.changed]
     approved = run.decision is not None and run.decision.approved
-    if failed and approved and (now is None or now < run.expires):
+    several = len(run.targets) > 1
+    if failed and approved:
         ask = confirm(
             "Retry what failed?",
-            f"{listed(failed, 3, 40)}: the same plan again, under the same approval, as long as that lasts.",
+            f"{listed(failed, 3, 40)}: the same plan again, under the same approval as long as that lasts; "
+            "afterwards a new plan is proposed.",
             "Retry",
         )
-        buttons.append(button("Retry", "retry", value, ask=ask))
+        buttons.append(button("Retry failed" if several else "Retry", "retry", value, ask=ask))
     if changed and approved:
         ask = confirm(
             "Propose to roll back?",
             f"A new plan puts the former certificate of {listed(changed, 3, 40)} back. It needs its own approval.",
             "Propose",
         )
-        buttons.append(button("Roll back", "roll_back", value, ask=ask))
+        buttons.append(button("Roll back all" if several else "Roll back", "roll_back", value, ask=ask))
     return actions(*buttons) if buttons else None
 
 

@@ -40,7 +40,7 @@ from bot.slack.blocks import (
 from bot.slack.message import Message
 from bot.slack.text import clean, count, duration, escape, listed, moment, sentence
 from bot.slack.words import SERVER_TITLE as TITLE
-from bot.slack.words import key_of
+from bot.slack.words import key_of, title_of
 
 NOT_HTTPS = (
     "This is the certificate by which the Server and its Tentacles know each other, not the one of the portal's HTTPS."
@@ -62,9 +62,9 @@ def proposed(run: Run) -> Message:
         when(run.expires, "{date_short_pretty} {time}"),
         say(". Nothing is touched before that."),
     )
-    head: list[Json | None] = [header(TITLE), rich(status, bullets(_in_short(plan, server)))]
+    head: list[Json | None] = [header(title_of(plan)), rich(status, bullets(_in_short(plan, server)))]
     text = (
-        f"{TITLE}: {_numbers_text(plan, server)} Asked for by <@{plan.request.user}>"
+        f"{title_of(plan)}: {_numbers_text(plan, server)} Asked for by <@{plan.request.user}>"
         + (f": “{escape(plan.request.reason, 200)}”" if plan.request.reason else "")
         + f". Somebody else can approve it until {moment(run.expires)}."
     )

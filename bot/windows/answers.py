@@ -13,7 +13,7 @@ from typing import Any
 
 from bot.certificates import x509
 from bot.domain.certificate import CertificateDetails
-from bot.domain.facts import HostFacts, HostJournal, Instance, ServiceState, Sighting, Style, Trust
+from bot.domain.facts import HostFacts, HostJournal, Instance, ServerInstance, ServiceState, Sighting, Style, Trust
 from bot.domain.thumbprint import Thumbprint
 from bot.windows.faults import scrubbed
 
@@ -28,6 +28,7 @@ OUTPUT_LINES = 100
 STYLES = {1: Style.LISTENING, 2: Style.POLLING, 11: Style.POLLING}
 """Octopus's CommunicationStyle: TentaclePassive, TentacleActive, Kubernetes agent."""
 DEFAULT_PORT = 10933
+DEFAULT_SERVER_PORT = 10943
 _STATES = {"PausePending": ServiceState.PAUSED, "ContinuePending": ServiceState.PAUSED}
 """States of services that make no difference to us."""
 
@@ -47,27 +48,22 @@ def host(value: dict[str, Any], address: str, clock: datetime, now: datetime) ->
         tentacle_version=text(value, "version"),
         watchdog=flag(value, "watchdog"),
         instances=tuple(instance(i) for i in objects(value, "instances")),
+        servers=tuple(server(i) for i in objects(value, "servers")),
         at=now,
     )
 
 
 def instance(value: dict[str, Any]) -> Instance:
     """Return one Tentacle instance."""
-    name = text(value, "name")
-    if not name:
-        raise ValueError("an instance without a name")
-    port = number(value, "port") or DEFAULT_PORT
-    if not 0 < port < 65_536:
-        raise ValueError("port is none")
     return Instance(
-        name=name,
+        name=_name(value),
         config=text(value, "config") or "",
         service=text(value, "service") or "",
         style=Style.POLLING if flag(value, "no_listen") else Style.LISTENING,
         configured=thumbprint(value, "configured"),
         trusted=trusted(value),
         trusting=trusting(value),
-        port=port,
+        port=_port(value, DEFAULT_PORT),
         listen_address=text(value, "listen_ip"),
         state=state(value),
         process=number(value, "process"),
@@ -79,6 +75,39 @@ def instance(value: dict[str, Any]) -> Instance:
         backup=text(value, "backup"),
         error=text(value, "error"),
     )
+
+
+def server(value: dict[str, Any]) -> ServerInstance:
+    """Return one instance of the Octopus Server."""
+    return ServerInstance(
+        name=_name(value),
+        config=text(value, "config") or "",
+        service=text(value, "service") or "",
+        exe=text(value, "exe") or "",
+        version=text(value, "version"),
+        port=_port(value, DEFAULT_SERVER_PORT),
+        state=state(value),
+        process=number(value, "process"),
+        process_started=time(value, "process_started"),
+        account=text(value, "account") or "",
+        stored=thumbprint(value, "stored"),
+        stored_error=text(value, "stored_error"),
+        served=sighting(value.get("served")),
+        journal=_journal(value.get("journal")),
+        backup=text(value, "backup"),
+        error=text(value, "error"),
+    )
+
+
+def printed(value: dict[str, Any]) -> tuple[Thumbprint, Thumbprint] | None:
+    """Return the old and the new thumbprint that an import printed; None where it printed none."""
+    said = value.get("printed")
+    if said is None:
+        return None
+    if not isinstance(said, dict):
+        raise TypeError("printed is no object")
+    old, new = thumbprint(said, "old"), thumbprint(said, "new")
+    return (old, new) if old and new else None
 
 
 def trusted(value: dict[str, Any]) -> tuple[Trust, ...]:
@@ -185,6 +214,20 @@ def objects(value: dict[str, Any], name: str) -> list[dict[str, Any]]:
     if not all(isinstance(entry, dict) for entry in found):
         raise TypeError(f"{name} are no objects")
     return found
+
+
+def _name(value: dict[str, Any]) -> str:
+    name = text(value, "name")
+    if not name:
+        raise ValueError("an instance without a name")
+    return name
+
+
+def _port(value: dict[str, Any], usual: int) -> int:
+    port = number(value, "port") or usual
+    if not 0 < port < 65_536:
+        raise ValueError("port is none")
+    return port
 
 
 def _texts(value: dict[str, Any], name: str) -> list[str]:

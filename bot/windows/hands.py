@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from bot.clock import Clock
 from bot.domain.facts import HostFacts, ServiceState, Sighting, Trust
@@ -17,6 +17,12 @@ from bot.windows.visit import Line, Visits
 
 MUTEX_SECONDS = 300
 """How long a visit waits for another one that works on the same instance."""
+PROGRAM_SECONDS = 60
+"""How long the Server's program may take to read its certificate in its database."""
+
+
+Kind = Literal["tentacle", "server"]
+"""Whose instance a job is about."""
 
 
 class Action(StrEnum):
@@ -39,6 +45,14 @@ class Action(StrEnum):
     """Trust the old one no more; never a polling Tentacle's registration, never without the new one."""
     TRUSTING = "trusting"
     """See what the running process said that it trusts."""
+    EXPORT = "export"
+    """Keep the Octopus Server's certificate, opened again, until it is swept."""
+    GENERATE = "generate"
+    """Make a new one for the Server and keep it likewise; the Server does not know it yet."""
+    ADOPT = "adopt"
+    """Import the job's PFX, or the one that this run generated, into the Server's database."""
+    REVERT = "revert"
+    """Import the certificate that was kept by `export`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,16 +60,18 @@ class Job:
     """What one apply visit has to do."""
 
     run: str
+    """The key of the host's journal and copies: a run may have several, one for each of its phases."""
+    kind: Kind = "tentacle"
     instance: str
     exe: str
     config: str
     service: str
     expected: Thumbprint
-    """What must be configured, unless this run has changed it already."""
+    """What must be configured, or stored by the Server, unless this run has changed it already on this host."""
     new: Thumbprint | None
-    """What must be configured afterwards, where that is known."""
+    """What must be configured or stored afterwards, where that is known."""
     pfx: bytes | None
-    """Leaf-only PFX with the empty password: as secret as the key in it."""
+    """Leaf-only PFX with the empty password: as secret as the key in it. None to adopt what this run generated."""
     actions: tuple[Action, ...]
     port: int
     listen_address: str | None = None
@@ -67,7 +83,7 @@ class Job:
     """The Server's new thumbprint."""
     server_addresses: tuple[str, ...] = ()
     """`host:port` of every address at which this Server is polled: an entry of another one is another Server's."""
-    program_seconds: float = 60
+    program_seconds: float = PROGRAM_SECONDS
     stop_seconds: float = 90
     start_seconds: float = 60
     loopback_seconds: float = 10
@@ -102,8 +118,12 @@ class Applied:
     """What the running process said at its start that it trusts; None where it was not asked or could not be seen."""
     trusting_error: str | None = None
     """Why it could not be seen, or why it cannot know the list, as a sentence."""
+    stored: Thumbprint | None = None
+    """What the Server's program says its certificate is; None for a Tentacle, and where it could not tell."""
+    printed: tuple[Thumbprint, Thumbprint] | None = None
+    """Old and new, as the import into the Server printed them; None where it did not, or was done already."""
     output: tuple[str, ...] = ()
-    """What the Tentacle program printed, line by line, scrubbed of everything that may be a key."""
+    """What Octopus's programs printed, line by line, scrubbed of everything that may be a key."""
 
 
 class Hands:
@@ -113,15 +133,25 @@ class Hands:
         self._visits = visits
         self._clock = clock
 
-    def inspect(self, endpoint: Endpoint, *, loopback_seconds: float, deadline: float) -> HostFacts:
-        """Look at a host; nothing is changed there. Limits in seconds: of a handshake with itself, and of all."""
+    def inspect(
+        self, endpoint: Endpoint, *, loopback_seconds: float, deadline: float, server: bool = False
+    ) -> HostFacts:
+        """Look at a host; nothing is changed there. Limits in seconds: of a handshake with itself, and of all.
+
+        With `server` its Octopus Server is looked at, too: that takes longer, for the Server's own program is asked.
+        """
         heard = [self._clock.now()]
 
         def on_line(line: Line) -> None:
             if line.kind in {"hello", "facts"}:
                 heard.append(self._clock.now())
 
-        parameters = {"loopback": True, "loopback_seconds": loopback_seconds}
+        parameters = {
+            "loopback": True,
+            "loopback_seconds": loopback_seconds,
+            "server": server,
+            "program_seconds": PROGRAM_SECONDS,
+        }
         lines = self._visits.visit(endpoint, "inspect", parameters, deadline_seconds=deadline, on_line=on_line)
         with _Understanding(endpoint.host):
             # The host read its clock between its greeting and its facts; we know it no better than half of that.
@@ -134,6 +164,7 @@ class Hands:
         """Do a job's actions in their order; what is done already is not done again."""
         parameters = {
             "run": job.run,
+            "kind": job.kind,
             "instance": job.instance,
             "exe": job.exe,
             "config": job.config,
@@ -176,6 +207,8 @@ class Hands:
                 trusted=answers.trusted(value),
                 trusting=answers.trusting(value),
                 trusting_error=answers.text(value, "trusting_error"),
+                stored=answers.thumbprint(value, "stored"),
+                printed=answers.printed(value),
                 output=answers.output([line.value for line in lines if line.kind == "program"]),
             )
 

@@ -17,6 +17,7 @@ import structlog
 from winrm.exceptions import InvalidCredentialsError, WinRMOperationTimeoutError
 from winrm.protocol import Protocol
 
+from bot import telemetry
 from bot.clock import Clock
 from bot.secrets import Secret
 from bot.windows import faults
@@ -428,6 +429,7 @@ class _Conversation:
         return self._end - self._clock.monotonic()
 
     def _pause(self, seconds: float) -> None:
+        telemetry.RETRIES.labels(part="winrm").inc()
         self._clock.sleep(seconds * (1 + random.random() * JITTER))  # noqa: S311  # nothing is to be kept secret
 
 

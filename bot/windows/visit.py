@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from bot import telemetry
 from bot.windows import faults, scripts
 from bot.windows.errors import RemoteError, RemoteErrorKind
 from bot.windows.transport import Endpoint, Transport
@@ -16,6 +17,7 @@ LINE_BYTES = 256 * 1024
 VISIT_BYTES = 1024 * 1024
 """The most that one visit may print."""
 _KIND = re.compile(r"[a-z_]{1,40}")
+_REASON = re.compile(r"[a-z-]{1,40}")
 PROGRAM = "powershell.exe"
 ScriptName = Literal["inspect", "apply"]
 RESULTS = {"inspect": "facts", "apply": "applied"}
@@ -55,17 +57,26 @@ class Visits:
         stdin = b"".join(
             base64.b64encode(text.encode()) + b"\n" for text in (scripts.script(script), json.dumps(dict(parameters)))
         )
-        status = self._transport.run(
-            endpoint,
-            PROGRAM,
-            ("-NoProfile", "-NonInteractive", "-EncodedCommand", scripts.encoded_bootstrap()),
-            stdin,
-            deadline=deadline_seconds,
-            on_output=reader.take,
-            may_end=lambda: not reader.is_stopped,
-            harmless=script == "inspect",
-        )
-        return reader.finish(was_cut=status.was_cut, complaint=status.complaint)
+        with telemetry.timed(telemetry.WINRM_SECONDS, script=script) as timing:
+            timing.labels = {"result": "error"}
+            try:
+                status = self._transport.run(
+                    endpoint,
+                    PROGRAM,
+                    ("-NoProfile", "-NonInteractive", "-EncodedCommand", scripts.encoded_bootstrap()),
+                    stdin,
+                    deadline=deadline_seconds,
+                    on_output=reader.take,
+                    may_end=lambda: not reader.is_stopped,
+                    harmless=script == "inspect",
+                )
+                lines = reader.finish(was_cut=status.was_cut, complaint=status.complaint)
+            except RemoteError as error:
+                timing.labels = {"result": error.kind.name.lower()}
+                telemetry.FAILURES.labels(part="winrm", kind=error.kind.name.lower()).inc()
+                raise
+            timing.labels = {"result": "done"}
+            return lines
 
 
 class _Reader:
@@ -122,7 +133,8 @@ class _Reader:
         if last and last.kind == "error":
             message = last.value.get("message") if isinstance(last.value, dict) else None
             text = faults.scrubbed(str(message or "it did not say why"))
-            raise RemoteError(RemoteErrorKind.SCRIPT, self._host, f"The script on {self._host} failed: {text}")
+            failed = f"The script on {self._host} failed: {text}"
+            raise RemoteError(RemoteErrorKind.SCRIPT, self._host, failed, reason=self._refusal())
         if self._odd:
             raise self._broken(self._odd, was_cut=was_cut)
         if last is None or last.kind != "done":
@@ -154,6 +166,11 @@ class _Reader:
                 self._on_line(line)
             except Exception as error:  # noqa: BLE001  # raised again as soon as it may end the visit
                 self._failure = error
+
+    def _refusal(self) -> str | None:
+        said = next((line.value for line in self.lines if line.kind == "refused"), None)
+        reason = said.get("reason") if isinstance(said, dict) else None
+        return reason if isinstance(reason, str) and _REASON.fullmatch(reason) else None
 
     def _has_gap(self) -> bool:
         """Whether lines are missing: no greeting, an action that began and did not end, or the other way round."""

@@ -15,8 +15,9 @@ START_SECONDS = 30.0
 class BotProcess:
     """`octocert run` as an administrator starts it."""
 
-    def __init__(self, config: Path, log: Path) -> None:
+    def __init__(self, config: Path, log: Path, *arguments: str) -> None:
         self.config = config
+        self.arguments = arguments
         self.log = log
         self.database = config.parent / "octocert.sqlite"
         self._process: subprocess.Popen[bytes] | None = None
@@ -27,7 +28,10 @@ class BotProcess:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                [program, "run", "--config", self.config], stdout=output, stderr=output, env=environment
+                [program, "run", "--config", self.config, *self.arguments],
+                stdout=output,
+                stderr=output,
+                env=environment,
             )
 
     def kill(self) -> None:
@@ -36,6 +40,13 @@ class BotProcess:
 
     def stop(self) -> int:
         """Stop it as a service manager does; return its exit code."""
+        return self._signal(signal.SIGTERM)
+
+    def stop_at_once(self) -> int:
+        """Stop it by two signals, as somebody without patience does; return its exit code."""
+        assert self._process
+        self._process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)  # two signals at the same moment are one
         return self._signal(signal.SIGTERM)
 
     def _signal(self, number: int) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from bot.domain.facts import ServiceState, Style, Trust
-from bot.sandbox.pki import self_signed
+from bot.sandbox.pki import Identity, self_signed
 from bot.sandbox.windows import powershell
 from bot.sandbox.windows.host import Profile
 from bot.sandbox.windows.tentacle import TentacleInstance
@@ -27,7 +27,7 @@ from bot.windows.scripts import encoded_bootstrap, script
 ENGINE = shutil.which("pwsh")
 OLD, NEW, SERVER = self_signed("old"), self_signed("new"), self_signed("server")
 SOON = 30.0
-LOOK = {"loopback": True, "loopback_seconds": 2}
+LOOK = {"loopback": True, "loopback_seconds": 2, "server": False, "program_seconds": 10}
 ALL = ["backup", "make", "restart", "served"]
 IMPORT = ["backup", "import", "restart", "served"]
 
@@ -73,6 +73,7 @@ class Play:
         pfx = base64.b64encode(NEW.pfx()).decode() if "import" in actions else None
         return {
             "run": "r-1",
+            "kind": "tentacle",
             "instance": tentacle.name,
             "exe": str(self.host.tentacle_exe),
             "config": str(tentacle.config),
@@ -96,7 +97,7 @@ class Play:
         found = {}
         for folder in (root / "Octopus", root / "ProgramData" / "octocert", root / "Windows" / "Temp"):
             for file in sorted(f for f in folder.rglob("*") if f.is_file() and f.suffix != ".txt"):
-                text = file.read_text("utf-8-sig")
+                text = identity(file) if file.suffix == ".pfx" else file.read_text("utf-8-sig")
                 found[self.plain(str(file))] = self.plain(json.loads(text) if file.suffix == ".json" else text)
         return found
 
@@ -128,6 +129,14 @@ class Play:
 
     def _name(self, value: Any, kind: str) -> str:
         return self._names.setdefault((kind, value), f"{kind} {len(self._names)}")
+
+
+def identity(file: Path) -> str:
+    """Return the thumbprint in a PFX with the empty password."""
+    try:
+        return Identity.from_pfx(file.read_bytes()).thumbprint
+    except ValueError:
+        return "no PFX"
 
 
 def tell(process: powershell.RemoteProcess, text: str, parameters: Any) -> None:

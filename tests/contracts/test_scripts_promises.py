@@ -43,6 +43,7 @@ class Visited:
         tentacle = self.tentacle
         job = {
             "run": "r-1",
+            "kind": "tentacle",
             "instance": tentacle.name,
             "exe": str(self.host.tentacle_exe),
             "config": str(tentacle.config),
@@ -297,10 +298,11 @@ def test_scripts_are_ascii_and_name_no_drive(read: Callable[[], str]) -> None:
     assert "C:\\" not in text
 
 
-def test_there_is_no_other_script() -> None:
-    """Not even what the two share can be run by itself."""
+@pytest.mark.parametrize("part", ["common", "trust", "server"])
+def test_there_is_no_other_script(part: str) -> None:
+    """Not even what the two are made of can be run by itself."""
     with pytest.raises(FileNotFoundError):
-        script("common")
+        script(part)
 
 
 @pytest.mark.skipif(ENGINE is None, reason="no PowerShell (pwsh) is on the path")

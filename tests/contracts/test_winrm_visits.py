@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from bot.domain.facts import ServiceState
+from bot.domain.thumbprint import Thumbprint
 from bot.sandbox.windows.tentacle import TentacleInstance
 from bot.sandbox.windows.wsman import WinRmServer
 from bot.sandbox.world import World, find_powershell
@@ -15,6 +16,7 @@ from bot.windows.transport import Endpoint, Transport
 from bot.windows.visit import Visits
 from tests.programs import Restless
 
+NEXT = Thumbprint("AB" * 20)
 ACTIONS = (Action.BACKUP, Action.MAKE, Action.RESTART, Action.SERVED)
 MOST_REQUESTS = 9
 SCHEMES = ("http", "https")
@@ -67,6 +69,24 @@ class Place:
             start_seconds=10,
         )
         return self.hands.apply(self.endpoint(scheme), job, deadline=60, on_progress=lambda _: None)
+
+    def trust(self, wanted: Thumbprint) -> Applied:
+        """Have the Tentacle trust one more Server, and restart it."""
+        assert self.tentacle.configured
+        job = Job(
+            run="r-1-trust",
+            instance="Tentacle",
+            exe=str(self.host.tentacle_exe),
+            config=str(self.tentacle.config),
+            service=self.tentacle.service.name,
+            expected=self.tentacle.configured,
+            new=None,
+            pfx=None,
+            actions=(Action.TRUST, Action.RESTART, Action.TRUSTING),
+            port=10933,
+            trust_new=wanted,
+        )
+        return self.hands.apply(self.endpoint("https"), job, deadline=60, on_progress=lambda _: None)
 
     def counts(self) -> tuple[int, int, int]:
         """Return how often a certificate was made and the service stopped and started, since it was installed."""
@@ -160,6 +180,27 @@ def test_a_rotation_whose_answer_is_lost_is_told_by_the_next_visit(place, scheme
     applied = place.rotate(scheme, old)
     assert applied.new == place.tentacle.configured == place.tentacle.served != old
     assert place.counts() == (1, 1, 1)
+
+
+@pytest.mark.parametrize("kind", [None, "program", "stopped", "end"])
+def test_trust_is_given_once_and_seen_wherever_the_answer_is_cut_or_lost(tmp_path, engine, kind):
+    """In the file and in what the process said; the next visit of the same phase tells it again."""
+    place = Place(tmp_path, engine)
+    try:
+        place.host.faults.cut_at = kind
+        if kind is None:
+            place.host.faults.cut_receive = 1
+            with pytest.raises(RemoteError) as caught:
+                place.trust(NEXT)
+            assert caught.value.kind is RemoteErrorKind.UNKNOWN_OUTCOME
+        applied = place.trust(NEXT)
+        assert [t.text for t in applied.trusted] == [NEXT]
+        assert (applied.trusting, applied.trusting_error) == ((NEXT,), None)
+        assert [t.text for t in place.tentacle.trusted_by_process] == [NEXT]
+        assert place.counts() == (0, 1, 1)
+        assert place.inspect().instances[0].trusting == (NEXT,)
+    finally:
+        place.world.close()
 
 
 def test_a_host_that_goes_away_while_its_service_is_stopped_starts_it_by_itself(place):

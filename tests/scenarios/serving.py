@@ -14,6 +14,8 @@ from tests.scenarios.town import Town
 
 LOST = "--accept lost:2"
 """Two Tentacles of the estate cannot be visited: lost-01, and moved-01, which cannot be proven to be itself."""
+SHA1 = "legacy-01"
+"""Octopus refuses its certificate whatever it trusts, so its health is never proven."""
 GLANCE = 0.003
 
 
@@ -104,7 +106,8 @@ class ServerTown(Town):
         for name in (*self.reachable, "edge-01", "edge-02"):
             assert str(new) in self.trusted(name), name
             assert self.tentacle(name).service.state is ServiceState.RUNNING, name
-        ids = [r for n in (*self.reachable, "edge-01", "edge-02") for r in self.sandbox.estate.records[n]]
+        well = [n for n in (*self.reachable, "edge-01", "edge-02") if n != SHA1]
+        ids = [r for n in well for r in self.sandbox.estate.records[n]]
         assert set(self.octopus.check(*ids).values()) == {"Healthy"}
 
     def assert_as_before(self) -> None:

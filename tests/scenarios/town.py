@@ -1,5 +1,6 @@
 """The town in which scenarios play. Its sentences read like the thread."""
 
+import socket
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from bot.sandbox.slack.model import Message
 from bot.sandbox.stories import is_over
 from bot.sandbox.windows.tentacle import TentacleInstance
 from bot.settings import load
+from bot.settings_operating import Address
 
 T = TypeVar("T")
 
@@ -41,6 +43,12 @@ drain = 4
 """
 ANSWER_SECONDS = 30.0
 RUN_SECONDS = 60.0
+
+
+def free_address() -> Address:
+    """Return an address of this machine where nothing listens now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return Address("127.0.0.1", listener.getsockname()[1])
 
 
 def elsewhere(work: Callable[[], T]) -> T:
@@ -72,7 +80,10 @@ class Town:
         pace: float = 0.02,
         powershell: Path | None = None,
         nodes: Sequence[str] = ("OCTO-1",),
+        http: Address | None = None,
     ) -> None:
+        self.http = http
+        """Where the bot takes Slack's signed requests, if not by Socket Mode."""
         self.sandbox = Sandbox(
             state / "town",
             hosts=hosts,
@@ -81,6 +92,7 @@ class Town:
             powershell=powershell,
             real_limits=False,
             extra=extra if "[deadlines]" in extra else DEADLINES + extra,
+            request_url=f"http://{http.host}:{http.port}/slack/events" if http else None,
         )
         self.slack = self.sandbox.slack
         self.octopus = self.sandbox.octopus
@@ -108,12 +120,13 @@ class Town:
         """Start the real bot with the configuration that the sandbox wrote."""
 
         def start() -> Bot:
-            bot = Bot(load(self.sandbox.config), handlers.register, clock=self.clock)
+            bot = Bot(load(self.sandbox.config), handlers.register, clock=self.clock, http=self.http)
             bot.start()
             return bot
 
         self.bot = elsewhere(start)
-        self.slack.wait_connected()
+        if self.http is None:
+            self.slack.wait_connected()
 
     def stop_bot(self) -> None:
         """Stop the bot as SIGTERM does."""

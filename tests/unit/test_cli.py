@@ -54,11 +54,14 @@ def refused(done: subprocess.CompletedProcess[str]) -> list[str]:
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ((), ["run ", "demo ", "approves", "--version"]),
-        (("run",), ["--config FILE", "octocert.example.toml", "[default: octocert.toml]"]),
+        ((), ["run ", "demo ", "init ", "manifest ", "doctor ", "approves", "--version"]),
+        (("init",), ["--out FILE", "--defaults", "--force"]),
+        (("manifest",), ["--http-url URL"]),
+        (("doctor",), ["--config FILE", "--json", "--host NAME", "--sample N"]),
+        (("run",), ["--http HOST:PORT", "--config FILE", "octocert.example.toml", "[default: octocert.toml]"]),
         (("demo",), ["--play [STORY]", "--json", "--port N", "--hosts N", "--seed N", "--state DIR", "failure"]),
     ],
-    ids=["octocert", "run", "demo"],
+    ids=["octocert", "init", "manifest", "doctor", "run", "demo"],
 )
 def test_help_tells_what_there_is(command, words, flag):
     """Every command explains itself on one screen, each option with a sentence."""
@@ -80,6 +83,17 @@ def test_help_answers_at_once():
         assert octocert("--help").returncode == 0
         took.append(time.perf_counter() - begin)
     assert min(took) < 0.4
+
+
+def test_help_imports_nothing_heavy():
+    """Whatever a command needs is imported when it runs; for the help, click is enough."""
+    program = "import sys, bot.cli; print(*sorted({m.partition('.')[0] for m in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    heavy = {
+        "alembic", "cryptography", "dbos", "httpx", "handlers", "jinja2", "prometheus_client", "pydantic", "requests",
+        "rich", "slack_bolt", "slack_sdk", "sqlalchemy", "starlette", "structlog", "uvicorn", "winrm",
+    }  # fmt: skip
+    assert heavy & set(done.stdout.split()) == set()
 
 
 def test_version_tells_the_version():
@@ -125,6 +139,8 @@ def test_missing_secrets_are_told_before_anything_starts(tmp_path):
     [
         (("rotate",), "No such command 'rotate'"),
         (("run", "--confg", "x"), "No such option"),
+        (("run", "--http", "8080"), "it must be HOST:PORT"),
+        (("manifest", "--http-url", "http://bot.example.com"), "https addresses only"),
         (("demo", "--json"), "--json belongs to --play."),
         (("demo", "--play", "nothing"), "'nothing' is not one of 'tentacle', 'failure'"),
         (("demo", "--hosts", "0"), "0 is not in the range"),

@@ -219,3 +219,32 @@ def test_a_dash_within_a_sentence_stays():
 def test_shell_quoting_of_simple_names_is_understood():
     """People paste from terminals."""
     assert parse("plan " + shlex.join(["Web Server 1", "web-02"])).arguments == ("Web Server 1", "web-02")
+
+
+def test_waves_and_budget_are_options_of_rotate():
+    """Numbers are checked, and a flag takes no value."""
+    command = parse("rotate web-01 web-02 --canary 0 --batch 50 --max-failures 3 --stop-on-failure")
+    assert (command.canary, command.batch, command.max_failures, command.stop_on_failure) == (0, 50, 3, True)
+    assert command.arguments == ("web-01", "web-02")
+    flag_first = parse("rotate --stop-on-failure web-01")
+    assert flag_first.arguments == ("web-01",)
+    assert flag_first.stop_on_failure
+    plain_one = parse("rotate web-01")
+    assert (plain_one.canary, plain_one.batch, plain_one.max_failures) == (None, None, None)
+    assert not plain_one.stop_on_failure
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ("--canary many", "whole number from 0 to 5000, not “many”"),
+        ("--batch 0", "whole number from 1 to 200"),
+        ("--max-failures -1", "--max-failures"),
+        ("--stop-on-failure=yes", "takes no value"),
+    ],
+)
+def test_a_wrong_number_is_refused_with_what_may_stand_there(words, problem):
+    """And the usage."""
+    with pytest.raises(UserError, match=problem) as told:
+        parse(f"rotate web-01 {words}")
+    assert "Usage: `rotate" in str(told.value)

@@ -6,14 +6,21 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 
 from bot.clock import FakeClock
+from bot.domain import codec
 from bot.domain.errors import UserError
 from bot.domain.plan import StepKind
 from bot.domain.run import Decision, Outcome, OutcomeKind, RunState, StepState
+from bot.runs import migrations, tables
 from bot.runs.database import Database
 from bot.runs.ledger import Ledger, new_run_id
-from tests.making import facts, plan, polling
+from tests.making import NOW, facts, plan, polling
 
 
 @pytest.fixture
@@ -119,3 +126,50 @@ def test_old_copies_come_due(database: Database) -> None:
     assert ledger.copies(due=True) == [("r-1", "web-01")]
     ledger.forget_copy("r-1", "web-01")
     assert ledger.copies(due=False) == []
+
+
+def test_a_database_of_the_first_release_is_brought_up_to_date(tmp_path: Path) -> None:
+    """Its runs keep their plans, which have a table of their own now, and what became of their targets."""
+    path = tmp_path / "octocert.sqlite"
+    engine = sa.create_engine(f"sqlite:///{path}")
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    made = plan(facts())
+    old = made.targets[0].old
+    outcome = Outcome(target="web-01", kind=OutcomeKind.UNDONE, old=old, new=old, health=None, seconds=1.0)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(
+            sa.text(
+                "insert into octocert_runs (id, state, plan, nonce, created, expires, stage)"
+                " values ('r-old', 'finished', :plan, 'n', :at, :at, '')"
+            ),
+            {"plan": codec.dumps(made), "at": NOW.isoformat()},
+        )
+        connection.execute(
+            sa.text(
+                "insert into octocert_progress (run_id, target, position, steps, outcome)"
+                " values ('r-old', 'web-01', 0, '[]', :outcome)"
+            ),
+            {"outcome": codec.dumps(outcome)},
+        )
+    engine.dispose()
+    with Database(f"sqlite:///{path}") as database:
+        ledger = Ledger(database.engine, FakeClock())
+        assert ledger.run("r-old").plan == made
+        assert ledger.run("r-old").outcomes == (outcome,)
+        assert ledger.standing("r-old").failures == 1
+        differences = compare_metadata(MigrationContext.configure(database.engine.connect()), tables.metadata)
+        assert [d for d in differences if "octocert" in str(d) and "remove_table" not in str(d)] == []
+
+
+def test_of_a_fleet_only_what_is_asked_for_is_read(ledger: Ledger) -> None:
+    """The plan is read once; how far one target is costs one row."""
+    made = plan(*[facts(f"t{n}", n) for n in range(1, 40)])
+    run_id = ledger.propose(made, expires=FakeClock().now(), run_id="r-fleet").id
+    assert ledger.plan(run_id) is ledger.run(run_id).plan
+    assert ledger.target(run_id, "t7") is ledger.plan(run_id).targets[6]
+    assert [t.name for t in ledger.progress(run_id, ["t9", "t3"])] == ["t3", "t9"]
+    with pytest.raises(KeyError):
+        ledger.plan("r-none")

@@ -49,7 +49,7 @@ def test_every_message_about_a_run_is_valid_whatever_its_size_and_names(number, 
     assert_valid(messages.status(runs, now=NOW))
     name = of.targets[0].name
     assert_valid(messages.stale(runs[0], name, [HOSTILE] * 40))
-    assert_valid(messages.swept(runs[0], name))
+    assert_valid(messages.swept(name))
     assert_valid(messages.plan_only(of, NOW))
     assert_valid(messages.refusals(of))
     assert_valid(messages.thumbprints([t.facts for t in of.targets], now=NOW))
@@ -98,11 +98,12 @@ def test_reports_of_health_are_valid_whatever_their_size(number):
 
 
 def test_only_a_run_that_may_still_move_has_buttons_that_move_it():
-    """Approve and Deny while it is proposed, Stop while it runs, and none once it stops or is over."""
-    of = plan()
+    """Approve and Deny while it is proposed, Pause or Resume and Stop while it runs, none once it stops or is over."""
+    of = fleet(2)
     wanted = {
         RunState.PROPOSED: ["Approve", "Deny"],
-        RunState.RUNNING: ["Stop"],
+        RunState.RUNNING: ["Pause", "Stop"],
+        RunState.PAUSED: ["Resume", "Stop"],
         RunState.STOPPING: [],
         RunState.DENIED: [],
         RunState.EXPIRED: [],
@@ -111,6 +112,7 @@ def test_only_a_run_that_may_still_move_has_buttons_that_move_it():
     for state, labels in wanted.items():
         for rich in (False, True):
             assert buttons(messages.plan_posted(run_of(of, state), now=NOW, rich=rich)) == labels
+    assert buttons(messages.plan_posted(run_of(plan(), RunState.RUNNING), now=NOW)) == ["Stop"], "one cannot be paused"
 
 
 def test_buttons_carry_the_run_and_its_nonce_and_ask_before_they_count():
@@ -138,18 +140,20 @@ def test_retry_and_roll_back_stand_where_they_make_sense(kinds, labels):
     """In the root message always; in the thread under the outcome of one target, under the summary of several."""
     many, one = fleet(2), fleet(1)
     run = over(many, *kinds)
-    assert buttons(messages.plan_posted(run, now=NOW)) == labels
-    assert buttons(messages.finished(run)) == labels
+    of_several = [{"Retry": "Retry failed", "Roll back": "Roll back all"}[label] for label in labels]
+    assert buttons(messages.plan_posted(run, now=NOW)) == of_several
+    assert buttons(messages.finished(run)) == of_several
     assert buttons(messages.outcome(run, run.outcomes[0])) == []
     single = over(one, kinds[0])
     assert buttons(messages.finished(single)) == []
     assert buttons(messages.outcome(single, single.outcomes[0])) == buttons(messages.plan_posted(single, now=NOW))
 
 
-def test_an_approval_that_has_expired_allows_no_retry():
-    """Then a new plan is needed."""
-    run = over(plan(), OutcomeKind.UNDONE)
-    assert buttons(messages.plan_posted(run, now=run.expires)) == []
+def test_a_retry_is_offered_also_after_the_approval_has_expired():
+    """A fleet takes longer than an approval lasts: then the button leads to a new plan, and says so before."""
+    message = messages.plan_posted(over(plan(), OutcomeKind.UNDONE), now=NOW)
+    assert buttons(message) == ["Retry"]
+    assert "afterwards a new plan is proposed" in str(message.blocks)
 
 
 def test_an_approver_sees_what_stops_and_for_how_long_before_anything_else():

@@ -14,10 +14,16 @@ import click
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from bot import __version__, cli
+from bot.operating import configuration
+from bot.operating.healthcheck import check
+from bot.operating.web import WebServer
 from bot.settings import Settings
-from bot.settings_tables import Slack
+from bot.settings_operating import Address
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -171,6 +177,42 @@ def test_the_image_gets_all_it_is_built_from():
     assert all((ROOT / name).exists() for name in copied)
 
 
+def test_the_image_tells_whether_the_bot_lives(tmp_path):
+    """Its health check asks where the configuration says; without an address there is nothing to ask."""
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    found = re.search(r"HEALTHCHECK [^\[]+(\[.+\])", text)
+    assert found
+    assert json.loads(found[1]) == ["python", "-m", "bot.operating.healthcheck", "/etc/octocert/octocert.toml"]
+    config = tmp_path / "octocert.toml"
+    assert check(config)[0], "the demo has no configuration"
+    config.write_text(configuration.text(configuration.Answers()))
+    assert check(config)[0]
+
+    async def healthz(request: Request) -> Response:
+        return Response(status_code=503 if request.headers["host"].startswith("127.0.0.2") else 200)
+
+    for host, is_alive in (("127.0.0.1", True), ("0.0.0.0", True), ("127.0.0.2", False)):
+        server = WebServer(Address(host, 0), [Route("/healthz", healthz)])
+        server.start()
+        listen = f"{host}:{server.address.port}"
+        config.write_text(configuration.text(configuration.Answers(extra={"operating.listen": listen})))
+        assert check(config)[0] is is_alive
+        server.stop()
+        assert not check(config)[0], "nothing listens there any more"
+
+
+def test_compose_runs_the_same_image_with_postgres_and_secrets_as_files():
+    """What it mounts is what its head tells to write; nothing in it is a secret, and nothing is open to the network."""
+    text = (ROOT / "compose.yaml").read_text(encoding="utf-8")
+    assert "image: postgres:17\n" in text
+    declared = set(re.findall(r"(?m)^  ([\w-]+): \{ file: \./secrets/\1 \}$", text))
+    used = {name for line in re.findall(r"(?m)^    secrets: \[(.+)\]$", text) for name in line.split(", ")}
+    assert declared == used == set(re.findall(r"file:/run/secrets/([\w-]+)", text))
+    assert all(line.startswith('"127.0.0.1:') for line in re.findall(r"(?m)^    ports: \[(.+)\]$", text))
+    assert 'profiles: [demo]\n    command: ["demo", "--bind", "0.0.0.0"' in text
+    assert "POSTGRES_PASSWORD:" not in text
+
+
 def test_the_readme_has_the_two_commands():
     """A newcomer copies one line to see it and one line to test it."""
     assert f"\n{SET_UP}.venv/bin/octocert demo\n" in README
@@ -185,14 +227,6 @@ def test_the_readme_names_every_command_and_table():
     for table in Settings.model_fields:
         if table not in {"credentials", "hosts", "certificates", "log"}:
             assert f"[{table}]" in README, table
-
-
-def test_the_readme_gives_a_manifest_for_the_default_command():
-    """The slash command of the manifest is the one that the bot listens to unless it is told otherwise."""
-    manifest = README.partition("```yaml")[2].partition("```")[0]
-    assert f"- command: {Slack.model_fields['command'].default}\n" in manifest
-    for scope in ("commands", "chat:write", "app_mentions:read"):
-        assert f"- {scope}\n" in manifest
 
 
 def test_every_link_of_the_readme_leads_somewhere():

@@ -93,8 +93,10 @@ def test_the_example_can_be_read_with_every_default_switched_on(tmp_path: Path):
         text = text.replace(f'"{path}"', f'"{file}"')
     (tmp_path / "all.toml").write_text(text, encoding="utf-8")
     everything, defaults = load(tmp_path / "all.toml"), load(EXAMPLE)
-    for table in ("policy", "deadlines", "log", "slack"):
+    for table in ("policy", "deadlines", "log"):
         assert getattr(everything, table) == getattr(defaults, table), table
+    assert everything.slack.model_copy(update={"signing_secret": None}) == defaults.slack
+    assert everything.operating.model_copy(update={"listen": None}) == defaults.operating
     assert everything.winrm.port == 5986
     assert everything.access_for("dmz-7").address == "dmz-7.dmz.example.com"
     assert everything.certificates.pfx["web"].path.name == "web-01.pfx"
@@ -224,8 +226,22 @@ def test_all_problems_are_told_together(problems):
 def test_missing_tables_are_named_with_what_they_need(problems):
     """An empty file is told what has to be there."""
     told = problems("")
-    assert told[0] == "[slack] is missing: How the bot reaches Slack. It needs bot_token, app_token."
+    assert told[0] == "[slack] is missing: How the bot reaches Slack. It needs bot_token."
     assert [line.split(" ")[0] for line in told] == ["[slack]", "[octopus]", "[winrm]", "[policy]"]
+
+
+def test_slack_needs_one_way_to_reach_the_bot(problems, read):
+    """An app token for Socket Mode or a signing secret for --http; without both nothing would arrive."""
+    (told,) = problems(MINIMAL.replace('app_token = "env:APP"\n', ""))
+    assert told.startswith("[slack] needs app_token, for Socket Mode, or signing_secret")
+    assert read(MINIMAL.replace("app_token =", "signing_secret =")).slack.app_token is None
+
+
+@pytest.mark.parametrize("value", ["9464", "127.0.0.1", ":9464", "host:99999", "::1:80", "http://host:80"])
+def test_an_address_to_listen_on_has_host_and_port(problems, value):
+    """Anything else is told with an example."""
+    (told,) = problems(f'{MINIMAL}[operating]\nlisten = "{value}"')
+    assert told == "[operating] listen must be HOST:PORT, such as 127.0.0.1:9464."
 
 
 SECRETS = {

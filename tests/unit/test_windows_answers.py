@@ -42,6 +42,25 @@ PLAIN: dict[str, Any] = {
     "journal": {"run": "r1", "phase": "restarted", "old": "ef" * 20, "new": None, "at": "2026-01-02T00:00:00Z"},
     "backup": "r1",
 }
+SERVER: dict[str, Any] = {
+    "name": "OctopusServer",
+    "config": "C:\\Octopus\\OctopusServer.config",
+    "service": "OctopusDeploy",
+    "error": None,
+    "exe": "C:\\Octopus.Server.exe",
+    "version": "2026.2.1000",
+    "port": None,
+    "state": "Running",
+    "start_mode": "Auto",
+    "account": "CORP\\octopus",
+    "process": 815,
+    "process_started": "2026-01-01T00:00:00.000Z",
+    "stored": "ab" * 20,
+    "stored_error": None,
+    "served": PLAIN["served"],
+    "journal": PLAIN["journal"],
+    "backup": "r1",
+}
 HOST: dict[str, Any] = {
     "computer": "WEB-01",
     "os": "Microsoft Windows Server 2019 Standard",
@@ -53,6 +72,7 @@ HOST: dict[str, Any] = {
     "version": "9.1.3756",
     "watchdog": False,
     "instances": [PLAIN],
+    "servers": [SERVER],
 }
 
 
@@ -71,6 +91,22 @@ def test_an_instance_is_read_whole():
     assert one.served.certificate.subject == "CN=web-01"
     assert one.journal
     assert (one.journal.phase, one.journal.new) == ("restarted", None)
+
+
+def test_a_node_of_the_server_is_read_whole():
+    """What is stored for all nodes, what this one serves, and why the one could not be told."""
+    one = answers.server(SERVER)
+    assert (one.stored, one.stored_error, one.port) == (Thumbprint("AB" * 20), None, 10943)
+    assert (one.exe, one.version, one.account) == ("C:\\Octopus.Server.exe", "2026.2.1000", "CORP\\octopus")
+    assert one.served
+    assert one.served.thumbprint == CERTIFICATE.thumbprint
+    assert (one.process, one.backup) == (815, "r1")
+    assert one.journal
+    refused = answers.server({**SERVER, "stored": None, "stored_error": "Login failed."})
+    assert (refused.stored, refused.stored_error) == (None, "Login failed.")
+    assert answers.server({"name": "OctopusServer"}).state is ServiceState.MISSING
+    with pytest.raises(ValueError, match="without a name"):
+        answers.server({})
 
 
 def test_the_skew_of_a_hosts_clock_is_against_our_own():
@@ -176,10 +212,15 @@ JSON = some.recursive(
 
 
 @settings(deadline=None, max_examples=150)
-@given(some.dictionaries(some.sampled_from([*PLAIN]), JSON), some.dictionaries(some.sampled_from([*HOST]), JSON))
-def test_whatever_a_host_answers_is_facts_or_one_of_two_errors(one, whole):
+@given(
+    some.dictionaries(some.sampled_from([*PLAIN]), JSON),
+    some.dictionaries(some.sampled_from([*SERVER]), JSON),
+    some.dictionaries(some.sampled_from([*HOST]), JSON),
+)
+def test_whatever_a_host_answers_is_facts_or_one_of_two_errors(one, node, whole):
     """No other exception, whatever JSON comes."""
-    value = json.loads(json.dumps({**HOST, "instances": [{**PLAIN, **one}], **whole}))
+    host = {**HOST, "instances": [{**PLAIN, **one}], "servers": [{**SERVER, **node}], **whole}
+    value = json.loads(json.dumps(host))
     try:
         answers.host(value, "x", NOW, NOW)
     except (TypeError, ValueError, OverflowError):

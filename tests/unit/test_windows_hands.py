@@ -84,7 +84,8 @@ def test_an_inspection_is_facts(play):
     assert facts.computer == "WEB-01"
     assert facts.address == play.host.address
     assert abs(facts.clock_skew_seconds - 3600) < 2
-    assert parameters(play.programs[0]) == {"loopback": True, "loopback_seconds": 3}
+    plain = {"loopback": True, "loopback_seconds": 3, "server": False, "program_seconds": 60}
+    assert parameters(play.programs[0]) == plain
 
 
 def test_a_job_goes_out_whole_and_comes_back_as_a_result(play):
@@ -99,6 +100,7 @@ def test_a_job_goes_out_whole_and_comes_back_as_a_result(play):
     assert (applied.trusting, applied.trusting_error) == (None, "the service does not run")
     assert parameters(play.programs[0]) == {
         "run": "r1",
+        "kind": "tentacle",
         "instance": "Tentacle",
         "exe": "Tentacle.exe",
         "config": "Tentacle.config",
@@ -132,6 +134,26 @@ def test_trust_goes_out_and_comes_back(play):
     assert {name: sent[name] for name in trust} == {**trust, "server_addresses": ["octopus:10943"]}
 
 
+def test_a_servers_job_says_so_and_tells_what_is_stored(play):
+    """The import's own words are kept beside what the program reads in the database."""
+    stored = {"configured": None, "stored": str(NEW), "printed": {"old": str(OLD), "new": str(NEW)}}
+    play.story = obedient(("applied", APPLIED | stored))
+    asked = job(kind="server", actions=(Action.EXPORT, Action.GENERATE, Action.ADOPT, Action.REVERT))
+    applied = hands(play).apply(play.endpoint(), asked, deadline=10, on_progress=lambda _: None)
+    assert (applied.configured, applied.stored, applied.printed) == (None, NEW, (OLD, NEW))
+    sent = parameters(play.programs[0])
+    assert (sent["kind"], sent["actions"]) == ("server", ["export", "generate", "adopt", "revert"])
+
+
+def test_a_server_is_looked_at_where_it_is_asked_for(play):
+    """Its program takes its time, so it is not run for a Tentacle's sake."""
+    play.story = obedient(("facts", HOST))
+    facts = hands(play).inspect(play.endpoint(), loopback_seconds=3, deadline=10, server=True)
+    assert parameters(play.programs[0])["server"] is True
+    [server] = facts.servers
+    assert (server.name, server.stored, server.port) == ("OctopusServer", OLD, 10943)
+
+
 def test_progress_is_told_as_it_happens_and_output_is_kept(play):
     """Actions that this version does not know are passed over."""
     play.story = obedient(
@@ -150,8 +172,32 @@ def test_progress_is_told_as_it_happens_and_output_is_kept(play):
     assert applied.output == ("exit code 0", "The certificate was imported.")
 
 
+@pytest.mark.parametrize(("said", "reason"), [("other-server", "other-server"), (7, None), ("<!channel>", None)])
+def test_a_refusal_is_told_by_its_word(play, said, reason):
+    """Callers decide by it: nothing was changed on the host."""
+
+    def story(program: Program) -> None:
+        program.input()
+        program.say("hello")
+        program.say("refused", {"reason": said, "message": "no"})
+        program.say("error", {"message": "no", "type": "RuntimeException", "at": ""})
+        program.exit(1)
+
+    play.story = story
+    with pytest.raises(RemoteError, match="failed: no") as caught:
+        apply(play)
+    assert (caught.value.kind, caught.value.reason) == (RemoteErrorKind.SCRIPT, reason)
+
+
 @pytest.mark.parametrize(
-    "odd", [[], {**APPLIED, "state": "Dancing"}, {**APPLIED, "process": "815"}, {**APPLIED, "served": 7}]
+    "odd",
+    [
+        [],
+        {**APPLIED, "state": "Dancing"},
+        {**APPLIED, "printed": []},
+        {**APPLIED, "process": "815"},
+        {**APPLIED, "served": 7},
+    ],
 )
 def test_an_answer_in_another_form_is_a_protocol_error(play, odd):
     """With the name of what is odd."""

@@ -2,12 +2,13 @@
 
 from alembic import context
 
+from bot.runs.migrations import VERSION_TABLE
 from bot.runs.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
-    version_table="octocert_schema",
+    version_table=VERSION_TABLE,
     transactional_ddl=False,
 )
 context.run_migrations()

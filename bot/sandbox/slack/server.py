@@ -66,12 +66,14 @@ class SlackServer:
     `start()` and `close()` may alternate: the port, the messages and the open modals stay, which plays an outage.
     People and channels are named by id or by name ("rita", "deployments") in all methods. `rate_limits` 0 switches
     Slack's rate limits off, 1 is the real ones, more is stricter. `request_url` and `signing_secret` choose HTTP mode.
+    `bind` is where it listens, if that is not `host`, by which this machine reaches it.
     """
 
     def __init__(
         self,
         *,
         host: str = "127.0.0.1",
+        bind: str | None = None,
         port: int = 0,
         clock: Clock | None = None,
         people: Sequence[Person] = PEOPLE,
@@ -90,6 +92,7 @@ class SlackServer:
         self.port = port
         self.clock: Clock = clock or SystemClock()
         self.faults = SlackFaults()
+        self._bind = bind or host
         self.faults.disconnector = self._disconnect
         self.bot_token = BOT_TOKEN
         self.app_token = APP_TOKEN
@@ -133,7 +136,7 @@ class SlackServer:
         """Listen, on the same port as before after an outage; OSError when the port is taken."""
         if self._thread is not None:
             return
-        listener = socket.create_server((self.host, self.port), backlog=128)
+        listener = socket.create_server((self._bind, self.port), backlog=128)
         self.port = listener.getsockname()[1]
         self._interactions.base_url = self._base_url()
         self._page.stopping = False

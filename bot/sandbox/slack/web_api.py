@@ -8,8 +8,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from bot.sandbox.slack import chat, directory, files, views
 from bot.sandbox.slack.calls import ApiCall, SlackError, arguments
-from bot.sandbox.slack.model import APP_ID, Call, Json
+from bot.sandbox.slack.model import APP_ID, Call, Channel, Json
 from bot.sandbox.slack.rate_limits import RateLimits
+from bot.sandbox.slack.scopes import needed
 from bot.sandbox.slack.socket_mode import SocketHub
 from bot.sandbox.slack.triggers import Triggers
 from bot.sandbox.slack.workspace import Workspace
@@ -18,10 +19,6 @@ BOT_TOKEN = "xoxb-0000000000-sandbox-bot"
 APP_TOKEN = "xapp-1-A0OCTOCERT-0000000000-sandbox-app"
 APP_METHODS = {"apps.connections.open"}  # wants an app-level token; all others want the bot's
 UNDISTURBED = {"auth.test", "apps.connections.open"}  # faults spare these unless `faults.only` names them
-SCOPES = (
-    "app_mentions:read,channels:history,channels:read,chat:write,commands,files:write,groups:read,im:write,pins:write,"
-    "reactions:write,usergroups:read,users:read,users:read.email"
-)
 
 
 class WebApi:
@@ -71,6 +68,9 @@ class WebApi:
             given = arguments(request.headers.get("content-type", ""), request.url.query, body)
             token = request.headers.get("authorization", "").partition(" ")[2].strip() or str(given.get("token", ""))
             given.pop("token", None)
+            headers["x-oauth-scopes"] = ",".join(
+                sorted(self.workspace.app_scopes if token == APP_TOKEN else self.workspace.scopes)
+            )
             document, status = await self._answer(method, given, token, headers)
         except SlackError as error:
             document, status = error.document(), 200
@@ -89,9 +89,7 @@ class WebApi:
             self._cut(request.client.host, request.client.port)
         if status == 500:
             return PlainTextResponse("<html>Server Error</html>", 500, {"content-type": "text/html"})
-        return JSONResponse(
-            document, status or 200, headers={"x-oauth-scopes": SCOPES, "x-slack-req-id": "sandbox", **headers}
-        )
+        return JSONResponse(document, status or 200, headers={"x-slack-req-id": "sandbox", **headers})
 
     async def _answer(self, method: str, given: Json, token: str, headers: dict[str, str]) -> tuple[Json, int]:
         """Return a call's document and status; status 0 means that the answer gets lost."""
@@ -104,7 +102,7 @@ class WebApi:
             return {"ok": False, "error": "internal_error"}, 500
         if method not in self._methods:
             raise SlackError("unknown_method", req_method=method)
-        self._authorise(method, token)
+        self._authorise(method, token, given)
         wait = 0
         if hit and faults.rate_limited > 0:
             faults.rate_limited -= 1
@@ -119,7 +117,7 @@ class WebApi:
             return document, 0
         return document, 200
 
-    def _authorise(self, method: str, token: str) -> None:
+    def _authorise(self, method: str, token: str, given: Json) -> None:
         """Raise SlackError where the token is missing, unknown or of the wrong kind."""
         if method == "api.test":
             return
@@ -129,6 +127,14 @@ class WebApi:
             raise SlackError("invalid_auth")
         if (method in APP_METHODS) != (token == APP_TOKEN):
             raise SlackError("not_allowed_token_type")
+        granted = self.workspace.app_scopes if token == APP_TOKEN else self.workspace.scopes
+        wanted = needed(method, self._channel(given))
+        if wanted and not wanted <= granted:
+            raise SlackError("missing_scope", needed=",".join(sorted(wanted)), provided=",".join(sorted(granted)))
+
+    def _channel(self, given: Json) -> Channel | None:
+        """Return the conversation that a call names, by id, if it does."""
+        return self.workspace.channels.get(str(given.get("channel", "")))
 
     async def upload(self, request: Request) -> Response:
         """Take the bytes of a file at its upload URL."""

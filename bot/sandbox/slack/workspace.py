@@ -20,6 +20,7 @@ from bot.sandbox.slack.model import (
     SlackFaults,
     UserGroup,
 )
+from bot.sandbox.slack.scopes import ALL, APP_SCOPES
 
 T = TypeVar("T")
 
@@ -61,6 +62,8 @@ class Workspace:
         self.listeners: list[Callable[[int], None]] = []
         self.members: dict[str, Person] = {person.id: person for person in (*people, BOT)}
         self.channels: dict[str, Channel] = {channel.id: channel for channel in channels}
+        self.scopes = ALL  # what the workspace granted to the bot's token, and to the app's
+        self.app_scopes = APP_SCOPES
         self.groups: dict[str, UserGroup] = {group.id: group for group in GROUPS}
         self.views: dict[str, Json] = {}  # open modals by id, each with its "user" and its place in the stack
         self.homes: dict[str, Json] = {}  # published Home tabs by user

@@ -1,45 +1,40 @@
 """The second half of the twin of `apply.ps1`: the actions, and the visit that carries them out."""
 
-import uuid
 from collections.abc import Callable
-from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
-from bot.domain.thumbprint import Thumbprint
-from bot.sandbox.windows import pfx
 from bot.sandbox.windows.twin_common import (
     TRUSTED,
     JsonObject,
     ScriptError,
+    complaint,
     from_base64,
     journal_path,
-    safe_name,
     same,
     select_journal,
     shown,
     thumbprint_of,
 )
-from bot.sandbox.windows.twin_trust import PHASES, Trusting
-from bot.sandbox.windows.twin_visit import complaint
+from bot.sandbox.windows.twin_server import Serving
+from bot.sandbox.windows.twin_trust import PHASES
 
 _CERTIFICATE, _THUMBPRINT = "Tentacle.Certificate", "Tentacle.CertificateThumbprint"
 _SEQUENCE = 0x30
 """First byte of every DER file."""
 
 
-class Apply(Trusting):
+TENTACLE_ACTIONS = {"backup", "import", "make", "restore", "trust", "retrust", "untrust", "trusting"}
+SERVER_ACTIONS = {"export", "generate", "adopt", "revert"}
+"""What can be done to one kind of instance and not to the other."""
+
+
+class Apply(Serving):
     """One apply visit."""
 
     # ---- The actions. Each returns what its `end` line tells
 
-    def _backup_folder(self, run: str) -> Path:
-        return self.work_folder() / f"{run}-{safe_name(self.p['instance'])}"
-
     def _backup(self) -> JsonObject:
         p = self.p
-        folder = self._backup_folder(p["run"])
+        folder = self.backup_folder(p["run"])
         about = folder / "about.json"
         if about.is_file():
             return {"already": True}
@@ -62,32 +57,16 @@ class Apply(Trusting):
         self.write_journal("copied")
         return {"already": False}
 
-    def _confirm_pfx(self, data: bytes) -> None:
-        """See that this host can read the file, and that it holds what was planned."""
-        try:
-            certificate, has_key = _loaded(data)
-        except (pfx.PfxError, ValueError, IndexError) as error:
-            raise self.deny("pfx", f"this host cannot read the PFX: {_pfx_message(error, data)}") from error
-        if not has_key:
-            raise self.deny("pfx", "the PFX holds no private key that this host can read")
-        if not same(str(certificate), self.p["new"]):
-            raise self.deny("pfx", f"the PFX holds {certificate}, not {shown(self.p['new'])} as planned")
-
     def _import(self) -> JsonObject:
         p = self.p
         if same(self.configured(), p["new"]) and not same(p["new"], self.notes["old"]):
             return {"already": True}
         data = from_base64(p["pfx"] or "")
-        self._confirm_pfx(data)
-        self.confirm_folder(self.work_folder())
-        folder = self.work_folder() / f"{self.pfx_prefix()}{uuid.uuid4().hex}"
-        self.confirm_folder(folder)
-        self.pfx_folder = folder
-        file = folder / "certificate.pfx"
-        self.write_bytes(file, data)
+        self.confirm_pfx(data)
+        file = self.save_pfx(data)
         self.write_journal("importing")
-        result = self.tentacle("import-certificate", f"--instance={p['instance']}", f"--from-file={file}")
-        self._clear_pfx()
+        result = self.octopus("import-certificate", f"--instance={p['instance']}", f"--from-file={file}")
+        self.clear_pfx()
         configured = self.configured()
         if not same(configured, p["new"]):
             raise ScriptError(
@@ -106,7 +85,7 @@ class Apply(Trusting):
             self.save_written("made", configured)
             return {"already": True}
         self.write_journal("making")
-        result = self.tentacle("new-certificate", f"--instance={self.p['instance']}")
+        result = self.octopus("new-certificate", f"--instance={self.p['instance']}")
         made = self.configured()
         if not made or same(made, configured):
             raise ScriptError(
@@ -122,16 +101,16 @@ class Apply(Trusting):
         before = self.facts()
         if before["state"] == "Stopped":
             return {"already": True}
-        self.stop_tentacle(before)
+        self.stop_octopus(before)
         return {"already": False}
 
     def _start(self) -> JsonObject:
         now = self.facts()
         if self.process_at_write and now["process"] == self.process_at_write:
-            self.stop_tentacle(now)
-            self.start_tentacle(now)
+            self.stop_octopus(now)
+            self.start_octopus(now)
         else:
-            self.start_tentacle({"process": None, "process_started": None})
+            self.start_octopus({"process": None, "process_started": None})
         return {"already": False}
 
     def _restart(self) -> JsonObject:
@@ -141,8 +120,8 @@ class Apply(Trusting):
                 self.save_started(before)
             return {"already": True}
         if before["state"] != "Stopped":
-            self.stop_tentacle(before)
-        self.start_tentacle(before)
+            self.stop_octopus(before)
+        self.start_octopus(before)
         return {"already": False}
 
     def _served(self) -> JsonObject:
@@ -152,7 +131,7 @@ class Apply(Trusting):
         limit = p["limits"]["loopback"]
         begin = self.view.seconds()
         while True:
-            self.served = self.look_at_served(p["port"], p["listen_ip"], limit)
+            self.served = self.look_at_served(p["port"], p["listen_ip"], min(limit, 10))
             if self.served["der"] or self.view.seconds() - begin > limit:
                 return {"already": False}
             self.view.sleep(0.5)
@@ -160,7 +139,7 @@ class Apply(Trusting):
     def _restore(self) -> JsonObject:
         p = self.p
         run = p["restore_run"] or p["run"]
-        copy = self._backup_folder(run) / "Tentacle.config"
+        copy = self.backup_folder(run) / "Tentacle.config"
         if not copy.is_file():
             raise ScriptError(f"no copy of the configuration of run {run} is kept on this host")
         kept, current = self.read_configuration(copy), self.read_configuration(p["config"])
@@ -187,7 +166,7 @@ class Apply(Trusting):
         return {"already": False, "whole": is_untouched}
 
     def _sweep(self) -> JsonObject:
-        folder = self._backup_folder(self.p["run"])
+        folder = self.backup_folder(self.p["run"])
         found = folder.is_dir()
         if found:
             self.remove_pfx_folder(folder)
@@ -198,6 +177,9 @@ class Apply(Trusting):
         return {"already": not found}
 
     def _act(self, action: str) -> None:
+        kind = self.p["kind"]
+        if action in (TENTACLE_ACTIONS if kind == "server" else SERVER_ACTIONS):
+            raise ScriptError(f"{action} is no action for a {kind}")
         self.life.send_line("begin", {"action": action})
         actions: dict[str, Callable[[], JsonObject]] = {
             "backup": self._backup,
@@ -211,6 +193,10 @@ class Apply(Trusting):
             "retrust": lambda: self.change_trust("retrust"),
             "untrust": lambda: self.change_trust("untrust"),
             "trusting": self.see_trusting,
+            "export": self.export,
+            "generate": self.generate,
+            "adopt": self.adopt,
+            "revert": self.revert,
             "restore": self._restore,
             "sweep": self._sweep,
         }
@@ -221,38 +207,36 @@ class Apply(Trusting):
 
     # ---- The visit
 
-    def _clear_pfx(self) -> None:
-        if self.pfx_folder:
-            self.remove_pfx_folder(self.pfx_folder)
-            self.pfx_folder = None
-
     def _complete(self) -> None:
         """End the visit, however it went: the service first."""
         try:
             if self.stopped:
-                self.start_tentacle(self.stopped)
+                self.start_octopus(self.stopped)
             elif self.journal and self.has_backstop and self.facts()["state"] == "Running":
                 self.remove_backstop()
         except ScriptError as error:
             self.problem = error.message
         try:
-            self._clear_pfx()
+            self.clear_pfx()
         finally:
             self.exit_mutex()
 
     def _applied(self) -> JsonObject:
-        facts = self.facts()
+        p, facts = self.p, self.facts()
+        is_server = p["kind"] == "server"
         return {
-            "configured": self.configured(),
+            "configured": None if is_server else self.configured(),
             "served": self.served,
             "new": self.notes["new"],
             "state": facts["state"],
             "process": facts["process"],
             "process_started": facts["process_started"],
-            "trusted": self.trust_list(),
+            "trusted": [] if is_server else self.trust_list(),
             "trusting": self.trusted_by_process["thumbprints"],
             "trusting_error": self.trusted_by_process["error"],
-            "journal": select_journal(self.read_journal(self.p["config"])),
+            "stored": self.stored(p["exe"], p["instance"])["thumbprint"] if is_server else None,
+            "printed": self.printed,
+            "journal": select_journal(self.read_journal(p["config"])),
         }
 
     def _visit(self) -> None:
@@ -265,6 +249,8 @@ class Apply(Trusting):
                 self.confirm_expected()
                 if self.notes["phase"] == "begun":
                     self.write_journal("begun")
+            if self.p["kind"] == "server":
+                self.confirm_sources(actions)
             if change := next((a for a in actions if a in PHASES), None):
                 self.is_trust_done(change)
             for action in actions:
@@ -283,29 +269,3 @@ class Apply(Trusting):
             if self.problem and not same(error.message, self.problem):
                 raise ScriptError(f"{error.message}. And then: {self.problem}") from error
             raise
-
-
-def _loaded(data: bytes) -> tuple[Thumbprint, bool]:
-    """Return the certificate that X509Certificate2 takes from some bytes, and whether it has its key."""
-    try:
-        entries = pfx.read(data, "")
-    except pfx.NotPfx:
-        certificate = x509.load_der_x509_certificate(data)
-        return Thumbprint.of(certificate.public_bytes(Encoding.DER)), False
-    chosen = next((e for e in entries if e.key is not None), entries[0])
-    return Thumbprint.of(chosen.certificate.public_bytes(Encoding.DER)), chosen.key is not None
-
-
-def _pfx_message(error: Exception, data: bytes) -> str:
-    """Return how .NET words it."""
-    if not data:
-        return "Array may not be empty or null. (Parameter 'rawData')"
-    if data[0] != _SEQUENCE:
-        kind = ("Universal", "Application", "ContextSpecific", "Private")[data[0] >> 6]
-        return (
-            f"The provided data is tagged with '{kind}' class value '{data[0] & 0x1F}', "
-            "but it should have been 'Universal' class value '16'."
-        )
-    if isinstance(error, pfx.WrongPassword):
-        return "The certificate data cannot be read with the provided password, the password may be incorrect."
-    return "ASN1 corrupted data."

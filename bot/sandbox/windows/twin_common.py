@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 JsonObject = dict[str, Any]
 TRUSTED = "Tentacle.Communication.TrustedOctopusServers"
+_STORED = re.compile(r'"Thumbprint"\s*:\s*"([0-9a-f]{40})"|^\s*([0-9a-f]{40})\s*$', re.IGNORECASE | re.MULTILINE)
 _LOG_BYTES = 2 * 1024 * 1024
 
 
@@ -309,6 +310,25 @@ class Common:
     def run_schtasks(self, *arguments: str) -> JsonObject:
         """Run schtasks.exe."""
         return self.run_program(self.host.system32 / "schtasks.exe", list(arguments))
+
+    # ---- The Octopus Server
+
+    def stored(self, exe: Path | str, instance: str) -> JsonObject:
+        """Return the `thumbprint` that the Server's program reads in the database, or as `error` why it cannot."""
+        try:
+            result = self.run_program(exe, ["show-thumbprint", f"--instance={instance}", "--format=json"])
+        except ScriptError as error:
+            return {"thumbprint": None, "error": error.message}
+        if said := _STORED.search(result["out"].replace("\r\n", "\n")):
+            return {"thumbprint": (said[1] or said[2]).upper(), "error": None}
+        message = f"show-thumbprint ended with exit code {result['code']}: {complaint(result)}"
+        return {"thumbprint": None, "error": message}
+
+
+def complaint(result: JsonObject) -> str:
+    """Return the decisive line of what Tentacle prints when it fails: the first that is no ruler."""
+    lines = [s for s in re.split(r"\r?\n", result["err"]) if s.strip() and not re.fullmatch(r"[=-]+", s)]
+    return lines[0].strip() if lines else "it said nothing"
 
 
 def same(left: Any, right: Any) -> bool:

@@ -16,6 +16,7 @@ from bot.sandbox.windows.twin_common import (
 )
 
 _DEFAULT_PORT = 10933
+_DEFAULT_SERVER_PORT = 10943
 
 
 class Inspect(Common):
@@ -23,7 +24,7 @@ class Inspect(Common):
 
     def run(self) -> None:
         """Send the line `facts`."""
-        exe = self._find_program()
+        exe = self._find_program("Tentacle", "Tentacle", "Tentacle.exe")
         profile = self.host.profile
         self.life.send_line(
             "facts",
@@ -37,23 +38,75 @@ class Inspect(Common):
                 "exe": str(exe) if exe else None,
                 "version": self.run_program(exe, ["version"])["out"].strip() if exe else None,
                 "watchdog": self.run_schtasks("/Query", "/TN", WATCHDOG)["code"] == 0,
-                "instances": self._instances(),
+                "instances": [self._instance(f) for f in self._indexes("Tentacle")],
+                "servers": self._servers(),
             },
         )
 
-    def _find_program(self) -> Path | None:
-        installed = self.view.registry(r"HKLM:\Software\Octopus\Tentacle") or {}
-        usual = Path(self.host.environment()["ProgramFiles"], "Octopus Deploy", "Tentacle")
+    def _find_program(self, key: str, folder_name: str, file: str) -> Path | None:
+        installed = self.view.registry(rf"HKLM:\Software\Octopus\{key}") or {}
+        usual = Path(self.host.environment()["ProgramFiles"], "Octopus Deploy", folder_name)
         for folder in (installed.get("InstallLocation"), usual):
-            if folder and (exe := Path(folder, "Tentacle.exe")).is_file():
+            if folder and (exe := Path(folder, file)).is_file():
                 return exe
         return None
 
-    def _instances(self) -> list[JsonObject]:
-        folder = self.host.program_data / "Octopus" / "Tentacle" / "Instances"
-        if not folder.is_dir():
+    def _indexes(self, product: str) -> list[Path]:
+        folder = self.host.program_data / "Octopus" / product / "Instances"
+        return sorted(folder.glob("*.config"), key=lambda f: f.name.lower()) if folder.is_dir() else []
+
+    def _servers(self) -> list[JsonObject]:
+        if not self.p["server"]:
             return []
-        return [self._instance(f) for f in sorted(folder.glob("*.config"), key=lambda f: f.name.lower())]
+        exe = self._find_program("OctopusServer", "Octopus", "Octopus.Server.exe")
+        version = self.run_program(exe, ["version"])["out"].strip() if exe else None
+        return [self._server(f, exe, version) for f in self._indexes("OctopusServer")]
+
+    def _server(self, index: Path, exe: Path | None, version: str | None) -> JsonObject:
+        facts: JsonObject = {
+            "name": index.stem,
+            "config": None,
+            "service": None,
+            "error": None,
+            "exe": str(exe) if exe else None,
+            "version": version,
+            "port": _DEFAULT_SERVER_PORT,
+            "state": "Missing",
+            "start_mode": None,
+            "account": None,
+            "process": None,
+            "process_started": None,
+            "stored": None,
+            "stored_error": None,
+            "served": None,
+            "journal": None,
+            "backup": None,
+        }
+        try:
+            self._fill_server(facts, index, exe)
+        except ScriptError as error:
+            facts["error"] = error.message
+        return facts
+
+    def _fill_server(self, facts: JsonObject, index: Path, exe: Path | None) -> None:
+        """Tell one thing after the other, until one fails."""
+        entry = from_json(self.read_text(index))
+        facts["name"] = entry["Name"]
+        facts["config"] = config = entry["ConfigurationFilePath"]
+        facts["service"] = (
+            "OctopusDeploy" if same(entry["Name"], "OctopusServer") else f"OctopusDeploy: {entry['Name']}"
+        )
+        facts |= self.service_facts(facts["service"])
+        port = self.read_configuration(config).get("Octopus.Communications.ServicesPort")
+        if port:
+            facts["port"] = _port(port)
+        facts["journal"] = select_journal(self.read_journal(config))
+        facts["backup"] = self._backup(config)
+        if exe:
+            stored = self.stored(exe, facts["name"])
+            facts["stored"], facts["stored_error"] = stored["thumbprint"], stored["error"]
+        if self.p["loopback"] and facts["state"] == "Running":
+            facts["served"] = self.look_at_served(facts["port"], None, self.p["loopback_seconds"])
 
     def _instance(self, index: Path) -> JsonObject:
         facts: JsonObject = {
@@ -129,6 +182,10 @@ class Inspect(Common):
 
 def _service_name(instance: str) -> str:
     return "OctopusDeploy Tentacle" if same(instance, "Tentacle") else f"OctopusDeploy Tentacle: {instance}"
+
+
+def _server_service_name(instance: str) -> str:
+    return "OctopusDeploy" if same(instance, "OctopusServer") else f"OctopusDeploy: {instance}"
 
 
 def _port(text: str) -> int:

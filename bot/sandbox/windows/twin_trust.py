@@ -3,8 +3,8 @@
 from typing import Any
 from urllib.parse import urlsplit
 
-from bot.sandbox.windows.twin_common import JsonObject, ScriptError, same, shown, trusted_of
-from bot.sandbox.windows.twin_visit import Visit, complaint
+from bot.sandbox.windows.twin_common import JsonObject, ScriptError, complaint, same, shown, trusted_of
+from bot.sandbox.windows.twin_visit import Visit
 
 PHASES = {
     "trust": ("trusting", "trusted"),
@@ -115,7 +115,7 @@ class Trusting(Visit):
         wanted = self._wanted(action, self.trust_list())
         self.write_journal(doing)
         arguments = self._arguments(action)
-        result = self.tentacle(*arguments)
+        result = self.octopus(*arguments)
         now = self.trust_list()
         kept = {_shown(e["thumbprint"], e).casefold() for e in now}
         missing = [w for w in wanted if w.casefold() not in kept]

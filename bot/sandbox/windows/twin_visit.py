@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import uuid
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -22,6 +23,7 @@ from bot.sandbox.windows.twin_common import (
     thumbprint_of,
 )
 from bot.sandbox.windows.twin_mutex import AbandonedMutexError, Mutex, mutex_of
+from bot.sandbox.windows.twin_pfx import read_pfx
 
 _TASK = """\
 <?xml version="1.0" encoding="UTF-16"?>
@@ -69,6 +71,8 @@ class Visit(Common):
         """The process that ran when the configuration was written: it knows nothing of it."""
         self.pfx_folder: Path | None = None
         self.served: JsonObject | None = None
+        self.printed: JsonObject | None = None
+        """Old and new thumbprint, as the Server's program printed them."""
         self.trusted_by_process: JsonObject = {"thumbprints": None, "error": None}
         """What the running process said that it trusts."""
         self.problem: str | None = None
@@ -81,7 +85,7 @@ class Visit(Common):
 
     def deny(self, reason: str, message: str) -> ScriptError:
         """Say `refused`, as long as nothing was changed; return what is to be raised."""
-        if self.journal is None or self.journal["phase"] in {"begun", "copied"}:
+        if self.journal is None or self.journal["phase"] in {"begun", "copied", "exported", "generated"}:
             self.life.send_line("refused", {"reason": reason, "message": message})
         return ScriptError(message)
 
@@ -122,9 +126,42 @@ class Visit(Common):
                 self.delete(file)
         self.delete_folder(path)
 
+    def key(self) -> str:
+        """Return the instance in the names of folders, tasks and mutexes."""
+        name = safe_name(self.p["instance"])
+        return f"server+{name}" if self.p["kind"] == "server" else name
+
     def pfx_prefix(self) -> str:
         """Return how the names of this instance's PFX folders begin."""
-        return f"pfx-{safe_name(self.p['instance'])}--"
+        return f"pfx-{self.key()}--"
+
+    def confirm_pfx(self, data: bytes) -> None:
+        """See that this host can read the file, and that it holds what was planned."""
+        found = read_pfx(data)
+        if found["error"]:
+            raise self.deny("pfx", found["error"])
+        if not same(found["thumbprint"], self.p["new"]):
+            raise self.deny("pfx", f"the PFX holds {found['thumbprint']}, not {shown(self.p['new'])} as planned")
+
+    def save_pfx(self, data: bytes) -> Path:
+        """Put a PFX where nobody else can read it, for as long as an import takes."""
+        self.confirm_folder(self.work_folder())
+        folder = self.work_folder() / f"{self.pfx_prefix()}{uuid.uuid4().hex}"
+        self.confirm_folder(folder)
+        self.pfx_folder = folder
+        file = folder / "certificate.pfx"
+        self.write_bytes(file, data)
+        return file
+
+    def clear_pfx(self) -> None:
+        """Remove the PFX that lies on the disk for an import."""
+        if self.pfx_folder:
+            self.remove_pfx_folder(self.pfx_folder)
+            self.pfx_folder = None
+
+    def backup_folder(self, run: str) -> Path:
+        """Return where a run keeps what it may have to put back."""
+        return self.work_folder() / f"{run}-{self.key()}"
 
     def clear_leftovers(self) -> None:
         """Remove what dead visits left."""
@@ -174,25 +211,36 @@ class Visit(Common):
 
     def confirm_expected(self) -> None:
         """Look for the last time whether the plan still fits, or this run's own work is found."""
-        configured, journal = self.configured(), self.notes
-        if same(configured, self.p["expected"]):
+        p, journal = self.p, self.notes
+        if p["kind"] == "server":
+            stored = self.stored(p["exe"], p["instance"])
+            if stored["error"]:
+                if journal["phase"] != "begun":
+                    return
+                raise self.deny("stored", f"the certificate of the Octopus Server cannot be read: {stored['error']}")
+            current = stored["thumbprint"]
+            if "revert" in p["actions"] and same(current, p["new"]):
+                return
+        else:
+            current = self.configured()
+        if same(current, p["expected"]):
             return
         if journal["phase"] != "begun":
-            if journal["new"] and same(configured, journal["new"]):
+            if journal["new"] and same(current, journal["new"]):
                 return
-            if same(configured, journal["old"]) or journal["phase"] in {"importing", "making", "restoring"}:
+            writing = {"importing", "making", "restoring", "adopting", "reverting"}
+            if same(current, journal["old"]) or journal["phase"] in writing:
                 return
         raise self.deny(
             "stale",
-            f"the certificate configured for {self.p['instance']} is {shown(configured)}, "
-            f"not {self.p['expected']} as planned",
+            f"the certificate configured for {p['instance']} is {shown(current)}, not {p['expected']} as planned",
         )
 
     # ---- One visit at a time
 
     def enter_mutex(self) -> None:
         """Be alone with the instance; wait for another visit of the same run."""
-        name = f"octocert-{safe_name(self.p['instance'])}"
+        name = f"octocert-{self.key()}"
         self.mutex = mutex_of(self.host.world, self.view.mutex(name))
         if self._wait_mutex(0):
             return
@@ -226,7 +274,7 @@ class Visit(Common):
     # ---- The backstop
 
     def _backstop_name(self) -> str:
-        return f"octocert-backstop-{safe_name(self.p['instance'])}"
+        return f"octocert-backstop-{self.key()}"
 
     def _backstop_xml(self) -> str:
         limits = self.p["limits"]
@@ -269,7 +317,7 @@ class Visit(Common):
         """Return what is known of the service."""
         return self.service_facts(self.p["service"])
 
-    def stop_tentacle(self, before: JsonObject) -> None:
+    def stop_octopus(self, before: JsonObject) -> None:
         """Stop the service and wait until its process is gone; the backstop is there before."""
         service, limit = self.p["service"], self.p["limits"]["stop"]
         if before["state"] == "Missing":
@@ -303,7 +351,7 @@ class Visit(Common):
         self.remove_backstop()
         self.write_journal("started")
 
-    def start_tentacle(self, before: JsonObject) -> None:
+    def start_octopus(self, before: JsonObject) -> None:
         """Start the service and wait until it runs by another process than before."""
         service, limit = self.p["service"], self.p["limits"]["start"]
         begin, problem = self.view.seconds(), ""
@@ -324,7 +372,7 @@ class Visit(Common):
         self.save_started(now)
         self.life.send_line("started", service)
 
-    def tentacle(self, *arguments: str) -> JsonObject:
+    def octopus(self, *arguments: str) -> JsonObject:
         """Run the program and say `program`."""
         result = self.run_program(self.p["exe"], list(arguments))
         out, err = _without_secrets(result["out"]), _without_secrets(result["err"])
@@ -358,12 +406,6 @@ def _without_secrets(text: str) -> str:
     text = re.sub(r"-----BEGIN.*?(-----END[^\r\n]*|$)", "[removed]", text, flags=re.DOTALL)
     text = re.sub(r"[A-Za-z0-9+/=]{100,}", "[removed]", text)
     return f"...{text[-_MOST_CHARACTERS:]}" if len(text) > _MOST_CHARACTERS else text
-
-
-def complaint(result: JsonObject) -> str:
-    """Return the decisive line of what Tentacle prints when it fails: the first that is no ruler."""
-    lines = [s for s in re.split(r"\r?\n", result["err"]) if s.strip() and not re.fullmatch(r"[=-]+", s)]
-    return lines[0].strip() if lines else "it said nothing"
 
 
 def is_new_process(facts: JsonObject, before: JsonObject) -> bool:

@@ -17,7 +17,7 @@ BOOTSTRAP: str = _text("bootstrap.ps1")
 """What reads a script and its parameters from standard input and runs it: the same on every visit."""
 
 
-_PARTS = {"inspect": ("common", "inspect"), "apply": ("common", "trust", "apply")}
+_PARTS = {"inspect": ("common", "inspect"), "apply": ("common", "trust", "server", "apply")}
 """The files of which each script is made, in the order in which they are sent."""
 
 

@@ -1,19 +1,21 @@
-# octocert apply: carries out a list of actions on one Tentacle instance.
+# octocert apply: carries out a list of actions on one instance of a Tentacle, or of the Octopus Server.
 #
 # What it promises:
 #  * A service that it stopped is started again, whatever fails (finally). If this process itself is killed, a
 #    scheduled task that was registered before the stop starts the service: the backstop.
 #  * Every action may be repeated. A journal beside the configuration tells what is done; nothing is made twice.
 #  * One visit to an instance at a time (a named mutex).
-#  * A private key lies on the disk for as long as the import takes, in a folder that only SYSTEM and Administrators
-#    may open. No password and no key is on any command line.
+#  * A private key that it is given lies on the disk for as long as the import takes, in a folder that only SYSTEM and
+#    Administrators may open; what it keeps to put back lies in such a folder, too. No password and no key is on any
+#    command line.
 #  * No process is killed but a program of our own that hangs, and no list of trusted servers is ever put back.
 #
-# Parameters: run, instance, exe, config, service, expected (thumbprint that the plan was made for), new (thumbprint or
-# null), pfx (base64 or null), actions, limits {program, stop, start, visit, loopback} in seconds, port, listen_ip,
-# restore_run (whose copy to put back, or null: this run's), trust_old (exact text), trust_new, server_addresses (host:port).
+# Parameters: run, kind (tentacle or server), instance, exe, config, service, expected (thumbprint that the plan was made
+# for), new (thumbprint or null), pfx (base64 or null), actions, limits {program, stop, start, visit, loopback} in seconds,
+# port, listen_ip, restore_run (whose copy to put back, or null: this run's), trust_old (exact text), trust_new,
+# server_addresses (host:port).
 # Lines: begin, end, program, stopping, stopped, started, waiting, refused (nothing was changed), applied.
-# common.ps1 and trust.ps1 stand in front of this text.
+# common.ps1, trust.ps1 and server.ps1 stand in front of this text.
 
 $visit = @{
     mutex = $null; journal = $null
@@ -21,12 +23,13 @@ $visit = @{
     backstop = $false          # the backstop is registered
     process_at_write = $null   # the process that ran when the configuration was written: it knows nothing of it
     pfx_folder = $null; served = $null; problem = $null
+    printed = $null            # old and new thumbprint, as the Server's program printed them
     trusting = @{ thumbprints = $null; error = $null }   # what the running process said that it trusts
 }
 
 function Deny($reason, $message) {
     # The reason is a word for the bot, the message a sentence for people. It is a refusal only while nothing was changed.
-    if (-not $visit.journal -or @('begun', 'copied') -contains $visit.journal.phase) {
+    if (-not $visit.journal -or @('begun', 'copied', 'exported', 'generated') -contains $visit.journal.phase) {
         Send-Line 'refused' ([ordered]@{ reason = $reason; message = $message })
     }
     throw $message
@@ -91,8 +94,13 @@ function Remove-PfxFolder($path) {
     [IO.Directory]::Delete($path, $true)
 }
 
+function Get-Key {
+    # The instance in the names of folders, tasks and mutexes. No Tentacle's has a plus sign in it.
+    if ($p.kind -eq 'server') { "server+$(Get-SafeName $p.instance)" } else { Get-SafeName $p.instance }
+}
+
 function Get-PfxPrefix {
-    "pfx-$(Get-SafeName $p.instance)--"
+    "pfx-$(Get-Key)--"
 }
 
 function Clear-Leftovers {
@@ -131,15 +139,27 @@ function Get-Configured {
 
 function Confirm-Expected {
     # The last look before anything happens: the plan was approved for this certificate and no other.
-    $configured = Get-Configured
     $journal = $visit.journal
-    if ($configured -eq $p.expected) { return }
+    if ($p.kind -eq 'server') {
+        $current = Get-Stored $p.exe $p.instance $p.limits.program
+        if ($current.error) {
+            # What this run stopped must start again, whatever became of the database.
+            if ($journal.phase -ne 'begun') { return }
+            Deny 'stored' "the certificate of the Octopus Server cannot be read: $($current.error)"
+        }
+        $current = $current.thumbprint
+        if (@($p.actions) -contains 'revert' -and $current -eq $p.new) { return }   # it is back already
+    } else {
+        $current = Get-Configured
+    }
+    if ($current -eq $p.expected) { return }
     if ($journal.phase -ne 'begun') {
         # It is not what was planned for, but it may be our own work, of a visit whose answer was lost.
-        if ($journal.new -and $configured -eq $journal.new) { return }
-        if ($configured -eq $journal.old -or @('importing', 'making', 'restoring') -contains $journal.phase) { return }
+        if ($journal.new -and $current -eq $journal.new) { return }
+        $writing = @('importing', 'making', 'restoring', 'adopting', 'reverting')
+        if ($current -eq $journal.old -or $writing -contains $journal.phase) { return }
     }
-    Deny 'stale' "the certificate configured for $($p.instance) is $configured, not $($p.expected) as planned"
+    Deny 'stale' "the certificate configured for $($p.instance) is $current, not $($p.expected) as planned"
 }
 
 # ---- One visit at a time
@@ -157,7 +177,7 @@ function Wait-Mutex($milliseconds) {
 }
 
 function Enter-Mutex {
-    $visit.mutex = New-NamedMutex "octocert-$(Get-SafeName $p.instance)"
+    $visit.mutex = New-NamedMutex "octocert-$(Get-Key)"
     if (Wait-Mutex 0) { return }
     # Another visit of the same run is one whose connection was lost: wait for it, then go on from its journal.
     Send-Line 'waiting' $p.instance
@@ -183,7 +203,7 @@ function Exit-Mutex {
 # ---- The backstop: a task that starts the service if we no longer can
 
 function Get-BackstopName {
-    "octocert-backstop-$(Get-SafeName $p.instance)"
+    "octocert-backstop-$(Get-Key)"
 }
 
 function Get-BackstopXml {
@@ -259,7 +279,7 @@ function Test-NewProcess($facts, $before) {
     $facts.state -eq 'Running' -and $facts.process -and -not $same
 }
 
-function Stop-Tentacle($before) {
+function Stop-OctopusService($before) {
     if ($before.state -eq 'Missing') { throw "there is no service $($p.service)" }
     Register-Backstop
     $visit.journal.process = $before.process
@@ -294,7 +314,7 @@ function Save-Started($facts) {
     Write-Journal 'started'
 }
 
-function Start-Tentacle($before) {
+function Start-OctopusService($before) {
     # Returns once the service runs by another process than before.
     $begin = Get-Seconds
     $problem = ''
@@ -332,7 +352,7 @@ function Test-Restarted {
 # ---- The actions. Each returns what its `end` line tells, and does nothing when its work is done already
 
 function Get-BackupFolder($run) {
-    [IO.Path]::Combine((Get-WorkFolder), "$run-$(Get-SafeName $p.instance)")
+    [IO.Path]::Combine((Get-WorkFolder), "$run-$(Get-Key)")
 }
 
 function Invoke-Backup {
@@ -359,18 +379,12 @@ function Hide-Secrets($text) {
     $text
 }
 
-function Invoke-Tentacle([string[]]$arguments) {
+function Invoke-OctopusProgram([string[]]$arguments) {
     $result = Invoke-Program $p.exe $arguments $p.limits.program
     $out = Hide-Secrets $result.out
     $err = Hide-Secrets $result.err
     Send-Line 'program' ([ordered]@{ code = $result.code; out = $out; err = $err })
     @{ code = $result.code; out = $out; err = $err }
-}
-
-function Get-Complaint($result) {
-    # The decisive line of what Tentacle prints when it fails: the first that is no ruler.
-    $lines = @($result.err -split '\r?\n' | Where-Object { $_.Trim() -and $_ -notmatch '^[=-]+$' })
-    if ($lines.Count) { $lines[0].Trim() } else { 'it said nothing' }
 }
 
 function Save-Written($phase, $new) {
@@ -384,36 +398,48 @@ function Save-Written($phase, $new) {
     Write-Journal $phase
 }
 
-function Confirm-Pfx([byte[]]$bytes) {
-    # Windows itself must be able to read it before a program is bothered with it.
+function Read-Pfx([byte[]]$bytes) {
+    # What Windows itself reads in it, before a program is bothered.
+    $found = @{ thumbprint = $null; error = $null }
     $flags = [Security.Cryptography.X509Certificates.X509KeyStorageFlags]::MachineKeySet
     $certificate = $null
     try {
-        try {
-            $certificate = New-Object System.Security.Cryptography.X509Certificates.X509Certificate2 -ArgumentList @($bytes, '', $flags)
-        } catch {
-            Deny 'pfx' "this host cannot read the PFX: $(Get-Cause $_)"
-        }
-        if (-not $certificate.HasPrivateKey) { Deny 'pfx' 'the PFX holds no private key that this host can read' }
-        if ($certificate.Thumbprint -ne $p.new) { Deny 'pfx' "the PFX holds $($certificate.Thumbprint), not $($p.new) as planned" }
+        $certificate = New-Object System.Security.Cryptography.X509Certificates.X509Certificate2 -ArgumentList @($bytes, '', $flags)
+        if ($certificate.HasPrivateKey) { $found.thumbprint = $certificate.Thumbprint }
+        else { $found.error = 'the PFX holds no private key that this host can read' }
+    } catch {
+        $found.error = "this host cannot read the PFX: $(Get-Cause $_)"
     } finally {
         # Reading made a key container of the machine; Reset removes it.
         if ($certificate) { $certificate.Reset() }
     }
+    $found
 }
 
-function Invoke-Import {
-    if ((Get-Configured) -eq $p.new -and $p.new -ne $visit.journal.old) { return @{ already = $true } }
-    $bytes = [Convert]::FromBase64String($p.pfx)
-    Confirm-Pfx $bytes
+function Confirm-Pfx([byte[]]$bytes) {
+    $found = Read-Pfx $bytes
+    if ($found.error) { Deny 'pfx' $found.error }
+    if ($found.thumbprint -ne $p.new) { Deny 'pfx' "the PFX holds $($found.thumbprint), not $($p.new) as planned" }
+}
+
+function Save-Pfx([byte[]]$bytes) {
+    # Puts it where nobody else can read it, for as long as an import takes.
     Confirm-Folder (Get-WorkFolder)
     $folder = [IO.Path]::Combine((Get-WorkFolder), "$(Get-PfxPrefix)$([Guid]::NewGuid().ToString('n'))")
     Confirm-Folder $folder
     $visit.pfx_folder = $folder
     $file = [IO.Path]::Combine($folder, 'certificate.pfx')
     [IO.File]::WriteAllBytes($file, $bytes)
+    $file
+}
+
+function Invoke-Import {
+    if ((Get-Configured) -eq $p.new -and $p.new -ne $visit.journal.old) { return @{ already = $true } }
+    $bytes = [Convert]::FromBase64String($p.pfx)
+    Confirm-Pfx $bytes
+    $file = Save-Pfx $bytes
     Write-Journal 'importing'
-    $result = Invoke-Tentacle @('import-certificate', "--instance=$($p.instance)", "--from-file=$file")
+    $result = Invoke-OctopusProgram @('import-certificate', "--instance=$($p.instance)", "--from-file=$file")
     Clear-Pfx
     # The exit code is no evidence, the file is.
     $configured = Get-Configured
@@ -434,7 +460,7 @@ function Invoke-Make {
         return @{ already = $true }
     }
     Write-Journal 'making'
-    $result = Invoke-Tentacle @('new-certificate', "--instance=$($p.instance)")
+    $result = Invoke-OctopusProgram @('new-certificate', "--instance=$($p.instance)")
     $made = Get-Configured
     if (-not $made -or $made -eq $configured) {
         throw "new-certificate ended with exit code $($result.code), and the thumbprint did not change: $(Get-Complaint $result)"
@@ -447,7 +473,7 @@ function Invoke-Stop {
     if (Test-Restarted) { return @{ already = $true } }
     $before = Get-ServiceFacts $p.service
     if ($before.state -eq 'Stopped') { return @{ already = $true } }
-    Stop-Tentacle $before
+    Stop-OctopusService $before
     @{ already = $false }
 }
 
@@ -457,10 +483,10 @@ function Invoke-Start {
     if ($visit.process_at_write -and $now.process -eq $visit.process_at_write) {
         # A watchdog started it before the certificate was replaced: this process, running or still starting, has the
         # old one.
-        Stop-Tentacle $now
-        Start-Tentacle $now
+        Stop-OctopusService $now
+        Start-OctopusService $now
     } else {
-        Start-Tentacle $never
+        Start-OctopusService $never
     }
     @{ already = $false }
 }
@@ -471,8 +497,8 @@ function Invoke-Restart {
         if ($visit.journal.phase -ne 'started') { Save-Started $before }   # its backstop did, or a watchdog
         return @{ already = $true }
     }
-    if ($before.state -ne 'Stopped') { Stop-Tentacle $before }
-    Start-Tentacle $before
+    if ($before.state -ne 'Stopped') { Stop-OctopusService $before }
+    Start-OctopusService $before
     @{ already = $false }
 }
 
@@ -480,8 +506,9 @@ function Invoke-Served {
     # A service that has just started needs a moment until it listens.
     if (-not $p.port) { return @{ already = $true } }
     $begin = Get-Seconds
+    $look = [Math]::Min($p.limits.loopback, 10)   # one that hangs is not to cost all of the time
     while ($true) {
-        $visit.served = Get-Served $p.port $p.listen_ip $p.limits.loopback
+        $visit.served = Get-Served $p.port $p.listen_ip $look
         if ($visit.served.der -or (Get-Seconds) - $begin -gt $p.limits.loopback) { break }
         Start-Sleep -Milliseconds 500
     }
@@ -542,7 +569,14 @@ function Invoke-Sweep {
     @{ already = -not $found }
 }
 
+# What can be done to one kind of instance and not to the other.
+$TentacleActions = @('backup', 'import', 'make', 'restore', 'trust', 'retrust', 'untrust', 'trusting')
+$ServerActions = @('export', 'generate', 'adopt', 'revert')
+
 function Invoke-Action($action) {
+    $others = $ServerActions
+    if ($p.kind -eq 'server') { $others = $TentacleActions }
+    if ($others -contains $action) { throw "$action is no action for a $($p.kind)" }
     Send-Line 'begin' @{ action = $action }
     $details = switch ($action) {
         'backup' { Invoke-Backup }
@@ -556,6 +590,10 @@ function Invoke-Action($action) {
         'retrust' { Invoke-TrustChange 'retrust' }
         'untrust' { Invoke-TrustChange 'untrust' }
         'trusting' { Invoke-Trusting }
+        'export' { Invoke-Export }
+        'generate' { Invoke-Generate }
+        'adopt' { Invoke-Adopt }
+        'revert' { Invoke-Revert }
         'restore' { Invoke-Restore }
         'sweep' { Invoke-Sweep }
         default { throw "this script knows no action $action" }
@@ -575,7 +613,7 @@ function Clear-Pfx {
 function Complete-Visit {
     # However the visit ends. The service first; what goes wrong here is added to the error, never put in its place.
     try {
-        if ($visit.stopped) { Start-Tentacle $visit.stopped }
+        if ($visit.stopped) { Start-OctopusService $visit.stopped }
         elseif ($visit.journal -and $visit.backstop -and (Get-ServiceFacts $p.service).state -eq 'Running') { Remove-Backstop }
     } catch {
         $visit.problem = Get-Cause $_
@@ -585,12 +623,20 @@ function Complete-Visit {
 
 function Get-Applied {
     $facts = Get-ServiceFacts $p.service
-    [ordered]@{
-        configured = Get-Configured; served = $visit.served; new = $visit.journal.new; state = $facts.state
+    $applied = [ordered]@{
+        configured = $null; served = $visit.served; new = $visit.journal.new; state = $facts.state
         process = $facts.process; process_started = $facts.process_started
-        trusted = @(Get-TrustList); trusting = $visit.trusting.thumbprints; trusting_error = $visit.trusting.error
+        trusted = @(); trusting = $visit.trusting.thumbprints; trusting_error = $visit.trusting.error
+        stored = $null; printed = $visit.printed
         journal = Select-Journal (Read-Journal $p.config)
     }
+    if ($p.kind -eq 'server') {
+        $applied.stored = (Get-Stored $p.exe $p.instance $p.limits.program).thumbprint
+    } else {
+        $applied.configured = Get-Configured
+        $applied.trusted = @(Get-TrustList)
+    }
+    $applied
 }
 
 function Invoke-Visit {
@@ -603,6 +649,7 @@ function Invoke-Visit {
             Confirm-Expected
             if ($visit.journal.phase -eq 'begun') { Write-Journal 'begun' }
         }
+        if ($p.kind -eq 'server') { Confirm-Sources $actions }
         # What must be refused is refused before anything is stopped.
         $actions | Where-Object { $TrustPhases.ContainsKey($_) } | Select-Object -First 1 | ForEach-Object { $null = Test-TrustDone $_ }
         foreach ($action in $actions) { Invoke-Action $action }

@@ -240,6 +240,32 @@ function Invoke-Program($exe, [string[]]$arguments, $seconds) {
     }
 }
 
+function Get-Complaint($result) {
+    # The decisive line of what Octopus's programs print when they fail: the first that is no ruler.
+    $lines = @($result.err -split '\r?\n' | Where-Object { $_.Trim() -and $_ -notmatch '^[=-]+$' })
+    if ($lines.Count) { $lines[0].Trim() } else { 'it said nothing' }
+}
+
 function Invoke-Schtasks([string[]]$arguments) {
     Invoke-Program ([IO.Path]::Combine($env:SystemRoot, 'System32', 'schtasks.exe')) $arguments 30
+}
+
+# ---- The Octopus Server
+
+function Get-Stored($exe, $instance, $seconds) {
+    # Its certificate lies in the database, which only its program can read: not from every log-on. UNVERIFIED: that
+    # --format=json is answered as Tentacle answers it; the bare thumbprint of older versions is understood, too.
+    $found = @{ thumbprint = $null; error = $null }
+    try {
+        $result = Invoke-Program $exe @('show-thumbprint', "--instance=$instance", '--format=json') $seconds
+        $said = [regex]::Match($result.out, '(?im)"Thumbprint"\s*:\s*"([0-9a-f]{40})"|^\s*([0-9a-f]{40})\s*$')
+        if ($said.Success) {
+            $found.thumbprint = ($said.Groups[1].Value + $said.Groups[2].Value).ToUpperInvariant()
+        } else {
+            $found.error = "show-thumbprint ended with exit code $($result.code): $(Get-Complaint $result)"
+        }
+    } catch {
+        $found.error = Get-Cause $_
+    }
+    $found
 }

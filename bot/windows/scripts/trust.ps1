@@ -120,7 +120,7 @@ function Invoke-TrustChange($action) {
     $wanted = @(Get-Wanted $action @(Get-TrustList))
     Write-Journal $doing
     $arguments = @(Get-TrustArguments $action)
-    $result = Invoke-Tentacle $arguments
+    $result = Invoke-OctopusProgram $arguments
     $now = @(Get-TrustList)
     $kept = @($now | ForEach-Object { Format-Entry $_.thumbprint $_ })
     $missing = @($wanted | Where-Object { $entry = $_; -not @($kept | Where-Object { Test-Same $_ $entry }).Count })

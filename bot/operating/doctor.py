@@ -1,0 +1,107 @@
+"""The doctor: looks at everything that the bot needs, in the order in which it is needed, and changes nothing."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bot import logs
+from bot.certificates.sources import Sources
+from bot.clock import Clock
+from bot.domain.errors import SettingsError
+from bot.operating import doctor_hosts, doctor_octopus, doctor_slack
+from bot.operating.examination import Examination, FailedCheckError, Good, split
+from bot.runs import database_look
+from bot.secrets import SecretReference
+from bot.settings import Settings, load
+
+CONFIGURATION, DATABASE = "configuration", "database"
+WORLD_WRITABLE = 0o002
+_WHERE = {
+    "env": "Set it where the bot is started: EnvironmentFile= of the service, --env-file of the container.",
+    "file": "Put the secret into that file, readable for the bot's account alone (chmod 600).",
+}
+"""Where secrets go, by the kind of their references."""
+
+
+def examine(
+    config: Path,
+    *,
+    clock: Clock,
+    hosts: Sequence[str] = (),
+    sample: int = 3,
+    on_begin: Callable[[str], None] = lambda _: None,
+) -> Examination:
+    """Return the result of all checks; `hosts` names targets to visit, otherwise `sample` of them are chosen."""
+    found = Examination(on_begin)
+    if not found.check(CONFIGURATION, lambda: _configuration(config)):
+        for name in ("secrets", DATABASE, "slack", "octopus", "hosts"):
+            found.skip(name, f"“{CONFIGURATION}” is not in order")
+        return found
+    settings: Settings = found.value(CONFIGURATION)
+    _secrets(found, settings)
+    needs = [secret_of("[database] url_password")] if settings.database.url_password else []
+    found.check(DATABASE, lambda: _database(settings), needs=needs)
+    _pfx(found, settings, clock)
+    doctor_slack.examine(found, settings)
+    index = doctor_octopus.examine(found, settings, clock)
+    doctor_hosts.examine(found, settings, clock, index, hosts=hosts, sample=sample)
+    return found
+
+
+def secret_of(setting: str) -> str:
+    """Return the name of the check of a setting's secret."""
+    return f"secret: {setting}"
+
+
+def _configuration(path: Path) -> Good:
+    try:
+        settings = load(path)
+    except SettingsError as error:
+        sentences = str(error).splitlines()
+        raise FailedCheckError(
+            " ".join(sentences),
+            "Correct the file; octocert.example.toml explains every setting, and octocert init writes a new one.",
+        ) from None
+    mode = path.stat().st_mode
+    if mode & WORLD_WRITABLE:
+        raise FailedCheckError(
+            f"{path} can be changed by everybody on this machine, approvers included.", f"Run: chmod 600 {path}"
+        )
+    return Good(f"{path} is complete.", settings, " ".join(settings.cautions))
+
+
+def _secrets(found: Examination, settings: Settings) -> None:
+    for setting, reference in settings.references():
+
+        def look(reference: SecretReference = reference) -> Good:
+            try:
+                secret = reference.read()
+            except SettingsError as error:
+                detail, advice = split(str(error))
+                raise FailedCheckError(detail, advice or _WHERE[str(reference).partition(":")[0]]) from None
+            if not secret:
+                raise FailedCheckError(f"{reference} is empty.", "Put the secret there.")
+            logs.hide(secret.reveal())
+            return Good(f"{reference} is there.", secret)
+
+        found.check(secret_of(setting), look)
+
+
+def _database(settings: Settings) -> Good:
+    password = settings.database.url_password
+    return Good(database_look.look(settings.database.url, password.read() if password else None))
+
+
+def _pfx(found: Examination, settings: Settings, clock: Clock) -> None:
+    files = settings.certificates.pfx
+    sources = Sources({name: (pfx.path, pfx.password) for name, pfx in files.items()})
+    for name, pfx in files.items():
+
+        def look(name: str = name) -> Good:
+            now = clock.now()
+            details = sources.check(name, now)
+            for caution in sources.cautions(name):
+                raise FailedCheckError(*split(caution))
+            return Good(f"{details.subject}, {details.days_left(now)} days left.")
+
+        needs = [secret_of(f"[certificates.pfx.{name}] password")] if pfx.password else []
+        found.check(f"pfx {name}", look, needs=needs)

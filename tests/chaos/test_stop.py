@@ -1,0 +1,56 @@
+"""Asked to stop, the bot begins nothing new and lets what runs end; asked twice it ends at once. Both are safe."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bot.domain.plan import StepKind
+from tests.chaos.process import BotProcess
+from tests.scenarios.town import Town
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Iterator[Town]:
+    """Return a town whose bot is a process of its own; slow enough that a signal finds it at work."""
+    built = Town(tmp_path, pace=0.3)
+    built.process = BotProcess(built.sandbox.config, tmp_path / "bot.log")
+    try:
+        built.process.start()
+        built.slack.wait_connected(30)
+        yield built
+    finally:
+        built.process.kill()
+        built.sandbox.close()
+
+
+def test_sigterm_lets_the_step_end_and_begins_no_other(town: Town) -> None:
+    """The visit that runs is finished, its next step waits for the next start, and nothing is made twice."""
+    root = town.ask("rita", "rotate web-01")
+    run_id = town.process.newest_run()
+    town.press("ada", root, "Approve")
+    town.process.wait_for_step(run_id, StepKind.BACKUP.value)
+    assert town.process.stop() == 0
+    assert town.effects("web-01", "make") == 1
+    assert not town.process.step_is(run_id, StepKind.RECORD.value)
+    assert "octocert has stopped" in town.process.log.read_text()
+    town.process.start()
+    town.end(root, 90)
+    town.assert_good("web-01")
+    assert town.effects("web-01", "make") == 1
+
+
+def test_sigterm_twice_is_at_once_and_safe(town: Town) -> None:
+    """It leaves in the middle of a visit; the host goes on by itself, and the next start finds out how far it came."""
+    root = town.ask("rita", "rotate web-01")
+    run_id = town.process.newest_run()
+    town.press("ada", root, "Approve")
+    town.process.wait_for_step(run_id, StepKind.BACKUP.value)
+    assert town.process.stop_at_once() == 128 + 15
+    assert "octocert has stopped" not in town.process.log.read_text()
+    town.process.start()
+    town.end(root, 90)
+    town.assert_good("web-01")
+    assert town.effects("web-01", "make") == 1

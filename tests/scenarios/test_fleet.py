@@ -1,0 +1,124 @@
+"""A fleet: waves with a canary, a budget of errors, people who steer the run, and a thread that stays readable."""
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bot.domain.run import RunState
+from bot.sandbox.slack.model import Message
+from tests.scenarios.town import Town
+
+FLEET = [f"web-{n:02}" for n in range(3, 31)]
+"""Plain web servers of the estate below; web-03 is the canary."""
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Town]:
+    """Return some forty Tentacles."""
+    with Town(tmp_path, hosts=40) as town:
+        yield town
+
+
+def new_root(town: Town, before: set[str]) -> Message:
+    """Wait for a message of the bot's that stands in the channel itself."""
+    return town.wait(lambda: next((m for m in town.slack.messages() if m.ts not in before and m.is_bot), None))
+
+
+def attached(town: Town, root: Message) -> list[dict[str, str]]:
+    """Return the rows of the CSV file in a thread."""
+    file = town.wait(lambda: next((f for m in town.slack.thread(root.ts) for f in m.files), None))
+    return list(csv.DictReader(io.StringIO(town.slack.workspace.file_data[file["id"]].decode())))
+
+
+def test_a_fleet_is_a_handful_of_messages_and_one_that_is_edited(fleet: Town) -> None:
+    """No reply for each success; one trouble has its reply; the end has counts, reasons and the whole as CSV."""
+    fleet.tentacle("web-07").host.faults.import_fails = "disk full"
+    replaced = len(fleet.slack.messages())
+    root = fleet.ask("rita", f"rotate {' '.join(FLEET)} --with new-certificate --batch 14 --canary 2")
+    assert "28 Tentacles" in root.content
+    assert "web-03 and web-04 first and alone, then 14, then 12" in root.content
+    assert "with more than 3 failures" in root.content
+    fleet.press("ada", root, "Approve")
+    ended = fleet.end(root, 240)
+    assert "27 healthy" in ended.content
+    fleet.says(root, "The full result")
+    replies = [m for m in fleet.slack.thread(root.ts)[1:] if m.is_bot]
+    assert len(replies) <= 5, [m.content for m in replies]
+    assert len(fleet.slack.messages()) == replaced + 1
+    rows = attached(fleet, root)
+    assert {r["target"] for r in rows} == set(FLEET)
+    assert rows[0]["target"] == "web-07"
+    assert rows[0]["outcome"] == "undone"
+    assert "disk full" in rows[0]["what"]
+    for name in set(FLEET) - {"web-07"}:
+        fleet.assert_good(name)
+
+
+def test_pause_resume_and_stop_count_once(fleet: Town) -> None:
+    """Paused in the first wave it finishes that and begins nothing; resumed it goes on; stopped it leaves the rest."""
+    root = fleet.ask("rita", f"rotate {' '.join(FLEET[:8])} --batch 2")
+    fleet.octopus.start_deployment(fleet.sandbox.estate.records["web-03"][0], 600.0)
+    fleet.press("ada", root, "Approve")
+    fleet.wait(lambda: "waiting for" in fleet.slack.message(root.ts).content)
+    fleet.press("rita", root, "Pause")
+    paused = fleet.wait(lambda: "Resume" in (m := fleet.slack.message(root.ts)).buttons and m, 60)
+    assert "Paused" in paused.content
+    assert fleet.bot
+    run = fleet.bot.ledger.recent()[0]
+    assert "already been paused" in fleet.ask_quietly("ada", f"pause {run.id}", "paused")
+    assert "an approver can stop" in fleet.ask_quietly("otto", f"resume {run.id}", "Only who asked")
+    assert fleet.bot.ledger.standing(run.id).state is RunState.PAUSED
+    fleet.press("ada", paused, "Resume")
+    fleet.wait(lambda: "Pause" in fleet.slack.message(root.ts).buttons)
+    assert "goes on already" in fleet.ask_quietly("ada", f"resume {run.id}", "already")
+    fleet.press("ada", fleet.slack.message(root.ts), "Stop")
+    assert "untouched" in fleet.says(root, "The run is over", 90)
+    kinds = [e.entry.kind for e in fleet.bot.audit.entries(limit=100)]
+    assert [kinds.count(k) for k in ("paused", "resumed", "cancelled")] == [1, 1, 1]
+
+
+def test_a_paused_run_is_paused_after_a_restart(fleet: Town) -> None:
+    """The bot ends at once although a run waits; started again it still waits, and goes on when it is resumed."""
+    root = fleet.ask("rita", f"rotate {' '.join(FLEET[:4])} --batch 1")
+    fleet.press("ada", root, "Approve")
+    fleet.wait(lambda: "Pause" in fleet.slack.message(root.ts).buttons)
+    fleet.press("ada", fleet.slack.message(root.ts), "Pause")
+    fleet.wait(lambda: "Resume" in fleet.slack.message(root.ts).buttons)
+    fleet.stop_bot()
+    fleet.start_bot()
+    paused = fleet.slack.message(root.ts)
+    assert "Resume" in paused.buttons
+    fleet.press("rita", paused, "Resume")
+    fleet.end(root, 120)
+    for name in FLEET[:4]:
+        fleet.assert_good(name)
+
+
+def test_a_run_stops_itself_when_its_budget_is_spent_and_the_failed_are_retried(fleet: Town) -> None:
+    """Half of the hosts fail: it says what is done, undone and untouched. Mended, Retry does the rest, once."""
+    for name in FLEET[1::2]:
+        fleet.tentacle(name).host.faults.import_fails = "disk full"
+    root = fleet.ask("rita", f"rotate {' '.join(FLEET)} --batch 6")
+    fleet.press("ada", root, "Approve")
+    ended = fleet.end(root, 240)
+    thread = fleet.says(root, "The full result")
+    assert "stops itself" in thread
+    assert "not more than 3 may" in thread
+    rows = {r["target"]: r["outcome"] for r in attached(fleet, root)}
+    assert list(rows.values()).count("untouched") >= len(FLEET) - 13
+    assert {"healthy", "undone", "untouched"} == set(rows.values())
+    for name in FLEET:
+        assert fleet.sandbox.consistent(name)
+        fleet.tentacle(name).host.faults.import_fails = None
+    before = {m.ts for m in fleet.slack.messages()}
+    fleet.press("rita", ended, "Retry failed")
+    again = new_root(fleet, before)
+    refused = {m.ts for m in fleet.slack.ephemerals("rita")}
+    fleet.press("rita", ended, "Retry failed")
+    assert "already been tried again" in fleet.whisper("rita", "already", after=refused)
+    fleet.end(again, 240)
+    for name in FLEET:
+        fleet.assert_good(name)
