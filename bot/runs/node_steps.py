@@ -15,7 +15,7 @@ from bot.domain.thumbprint import Thumbprint
 from bot.octopus.client import Client
 from bot.runs.rotation import COPY_HOURS, Gear, Rotation, Watcher
 from bot.runs.server_inspector import ServerInspector
-from bot.windows.hands import Action, Applied, Job, Kind, Progress
+from bot.windows.hands import Action, Applied, Job, Progress
 
 log = structlog.get_logger("octocert.server")
 
@@ -263,7 +263,7 @@ class NodeSteps:
         gear, instance, deadlines = self._gear, place.instance, self._gear.deadlines
         job = Job(
             run=f"{run.id}-{phase}" if phase else run.id,
-            kind=Kind.SERVER,
+            kind="server",
             instance=instance.name,
             exe=instance.exe,
             config=instance.config,

@@ -62,9 +62,8 @@ def went_back(run: Run, server: ServerPlan, facts: ServerFacts, new: Thumbprint)
         if now is None:
             found.append(f"the Tentacle {target.name} is no longer in Octopus")
         elif now.instance is None:
-            found.append(
-                f"the Tentacle {target.name} could not be looked at: {now.host_error or now.instance_error or 'no answer'}"
-            )
+            why = now.host_error or now.instance_error or "no answer"
+            found.append(f"the Tentacle {target.name} could not be looked at: {why}")
         else:
             trusted = {t.thumbprint for t in now.instance.trusted}
             if new not in trusted:
