@@ -40,6 +40,7 @@ from bot.settings_operating import Address, address_of
 from bot.slack.notifier import Notifier
 from bot.slack.signed_requests import SignedRequests
 from bot.slack.wire import MeasuredClient, SocketMode
+from bot.windows.breaker import Breaker
 from bot.windows.hands import Hands
 from bot.windows.transport import Transport
 from bot.windows.visit import Visits
@@ -86,7 +87,8 @@ class Bot:
             timeout=deadlines.octopus_request,
         )
         self.octopus = octopus
-        hands = Hands(Visits(Transport(clock)), clock)
+        breaker = Breaker()
+        hands = Hands(Visits(Transport(clock, breaker=breaker)), clock)
         directory = Directory(settings)
         see = partial(handshake.see, timeout=deadlines.handshake)
         sources = Sources({n: (p.path, p.password) for n, p in settings.certificates.pfx.items()})
@@ -114,6 +116,7 @@ class Bot:
             see=see,
             clock=clock,
             deadlines=deadlines,
+            breaker=breaker,
         )
         self.engine = DurableEngine(
             self.database,

@@ -167,7 +167,11 @@ class RunCarrier:
         go = gear.control.may_begin(run_id)
         if go is not Go.NOW:
             return go.value
-        host = gear.ledger.target(run_id, name).facts.host
+        facts = gear.ledger.target(run_id, name).facts
+        if problem := gear.breaker.problem(self._rotation.endpoint(facts)):
+            gear.control.stop_itself(run_id, f"{problem}, and more tries would lock the account")
+            return Go.NEVER.value
+        host = facts.host
         assert host is not None
         holder = gear.ledger.lock_host(host.address, run_id)
         if holder != run_id:

@@ -25,6 +25,8 @@ log = structlog.get_logger("octocert.desk")
 
 HANDS = 16
 """How many commands and clicks are worked on at once; what comes on top waits its turn, acknowledged already."""
+LOOKING = ("rotate", "plan", "show-thumbprint")
+"""Commands that visit hosts: who gives one lets a refused account try once more."""
 RECENT = 10
 """How many runs or entries `status` and `history` show."""
 
@@ -86,6 +88,8 @@ class Desk:
 
     def _obey(self, text: str, asker: Asker) -> None:
         command = parse(text)
+        if command.name in LOOKING:
+            self._gear.breaker.ask_again()
         self._commands[command.name](command, asker)
 
     def _help(self, command: Command, asker: Asker) -> None:
@@ -192,6 +196,7 @@ class Desk:
             case "resume":
                 refusal = self._steering.resume(run, asker)
             case "retry":
+                self._gear.breaker.ask_again()
                 refusal = self._proposals.retry(run, asker)
             case "roll_back":
                 refusal = self._proposals.roll_back(run, asker)

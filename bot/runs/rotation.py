@@ -24,6 +24,7 @@ from bot.runs.inspector import See
 from bot.runs.ledger import Ledger
 from bot.runs.legs import ON_HOST, Leg, legs_of
 from bot.settings_tables import Deadlines
+from bot.windows.breaker import Breaker
 from bot.windows.errors import RemoteError, RemoteErrorKind
 from bot.windows.hands import Action, Applied, Hands, Job, Progress
 from bot.windows.transport import Endpoint
@@ -64,6 +65,7 @@ class Gear:
     see: See
     clock: Clock
     deadlines: Deadlines
+    breaker: Breaker
 
 
 class Rotation:
