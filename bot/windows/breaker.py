@@ -3,8 +3,8 @@
 Each credential has one. Until a host has accepted a password, one login at a time is tried, and the first refusal opens
 the breaker: no host is asked any more. Once a password was accepted somewhere, a single refusal may be the host's own
 fault: then one login at a time is tried on other hosts, and a second refusal in a row opens it. It closes by a changed
-password, or half by a person's new command, which is worth one login. It belongs to one process: each replica that takes
-part in a run may find out for itself.
+password, or half by a person's new command, which is worth one login. Each replica that
+takes part in a run has its own.
 """
 
 import hashlib
@@ -104,7 +104,7 @@ class Breaker:
                 if not credential.is_open and not (credential.was_proven and credential.is_proven):
                     credential.is_open = True
                     log.error(
-                        "a password was refused; its account logs in nowhere until it is changed or somebody asks again",
+                        "a password was refused; its account logs in nowhere until it changes or somebody asks again",
                         username=login.endpoint.username,
                         hosts=list(credential.refused_by),
                     )

@@ -1,4 +1,4 @@
-"""The twelve ways in which WinRM is known to fail, by their numbers: each is played, and survived or told with advice."""
+"""The twelve ways in which WinRM is known to fail, by their numbers: each is survived, or told with advice."""
 
 import ssl
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def cut_while_sealed(play: Stage) -> None:
 
 
 def no_answer_though_the_command_runs(play: Stage) -> None:
-    """An unknown outcome: the journal on the host tells, and nothing is repeated."""
+    """Tell an unknown outcome: the journal on the host knows it, and nothing is repeated."""
 
     def story(program: Program) -> None:
         program.input()
@@ -44,7 +44,7 @@ def no_answer_though_the_command_runs(play: Stage) -> None:
 
 
 def endless_operation_timeouts(play: Stage) -> None:
-    """Ended at our own deadline: the shell is deleted, and the script with it."""
+    """End it at our own deadline: the shell is deleted, and the script with it."""
 
     def story(program: Program) -> None:
         program.input()
@@ -56,7 +56,7 @@ def endless_operation_timeouts(play: Stage) -> None:
 
 
 def quotas(play: Stage) -> None:
-    """Waited for with growing pauses, then told; each try deletes its own shell, so that none is left."""
+    """Wait with growing pauses, then tell; each try deletes its own shell, so that none is left."""
     play.host.faults.quota_shells = True
     assert_fails(failure(play), RemoteErrorKind.QUOTA, "MaxShellsPerUser")
     assert play.operations["Create"] == len(BUSY_PAUSES) + 1
@@ -135,13 +135,13 @@ def policies(play: Stage) -> None:
 
 
 def rights(play: Stage) -> None:
-    """An account that is no administrator, or that UAC filters, is told what it lacks."""
+    """Tell what an account lacks that is no administrator, or that UAC filters."""
     play.host.faults.denied = True
     assert_fails(failure(play), RemoteErrorKind.AUTHENTICATION, "LocalAccountTokenFilterPolicy", "Administrators")
 
 
 def tls(play: Stage) -> None:
-    """A client certificate may be asked for after the handshake; an untrusted listener is never ignored."""
+    """Let a client certificate be asked for after the handshake; never ignore an untrusted listener."""
     assert play.visit() == WHOLE
     (context,) = play.visits._transport._contexts._contexts.values()
     assert context.post_handshake_auth
