@@ -185,9 +185,10 @@ class Bot:
         self.caretaker.stop()
         # whoever waits for an answer gets it, if it comes within the time that steps have
         closing = threading.Thread(target=self.desk.close, name="desk-closing", daemon=True)
+        end = self._clock.monotonic() + self._drain
         closing.start()
         self.engine.stop()
-        closing.join(self._drain)
+        closing.join(max(0.0, end - self._clock.monotonic()))
         self.notifier.flush(FLUSH_SECONDS)
         self.notifier.stop()
         self.inspector.close()

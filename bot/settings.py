@@ -155,7 +155,7 @@ def load(path: Path) -> Settings:
         data = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
         raise SettingsError(
-            f"There is no configuration at {path}. Copy octocert.example.toml, fill it in, and name it by --config."
+            f"There is no configuration at {path}. Write one by octocert init, or name another by --config."
         ) from None
     except OSError as error:
         raise SettingsError(

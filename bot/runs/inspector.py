@@ -70,7 +70,9 @@ class Inspector:
 
     def index(self) -> EstateIndex:
         """Return all records that the key can see."""
-        return self._tools.octopus.index()
+        found = self._tools.octopus.index()
+        telemetry.CERTIFICATES.keep({record.id for record in found.records})
+        return found
 
     def look(self, groups: Sequence[TargetGroup], index: EstateIndex, *, deeply: bool = True) -> list[TargetFacts]:
         """Return the facts of these targets; `deeply` also asks Octopus for tasks, permissions and pools."""
@@ -136,7 +138,7 @@ class Inspector:
         instance, instance_error = find_instance(first, host, reach.instance) if host else (None, None)
         ids = {r.id for r in group.records}
         endpoint = endpoint_of(first)
-        _note_expiry(group.name, [f.result() for f in sightings], instance)
+        _note_expiry(first.id, [f.result() for f in sightings], instance)
         return TargetFacts(
             name=group.name,
             style=first.style,
@@ -175,12 +177,12 @@ class _Shared:
             return None, str(error)
 
 
-def _note_expiry(name: str, sightings: Sequence[Sighting], instance: Instance | None) -> None:
+def _note_expiry(record: str, sightings: Sequence[Sighting], instance: Instance | None) -> None:
     """Have the metrics know until when the certificate holds that is in use."""
     seen = [*sightings, *([instance.served] if instance and instance.served else [])]
     ends = [s.certificate.not_after for s in seen if s.certificate]
     if ends:
-        telemetry.CERTIFICATES.saw(name, ends[0])
+        telemetry.CERTIFICATES.saw(record, ends[0])
 
 
 def _quietly(future: Future[Thumbprint]) -> Thumbprint | None:

@@ -384,7 +384,7 @@ def test_nothing_changes_after_reading(read):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (None, "There is no configuration at .*octocert.toml. Copy octocert.example.toml"),
+        (None, "There is no configuration at .*octocert.toml. Write one by octocert init"),
         (b'[slack]\nbot_token = "x', r"is not valid TOML at .*"),
         (b"[slack]\nbot_token = canary\n", r"is not valid TOML at line 2, column 13\."),
         (b"\xff\xfe", "is not UTF-8 text"),
