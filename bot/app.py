@@ -189,6 +189,7 @@ class Bot:
         closing.start()
         self.engine.stop()
         closing.join(max(0.0, end - self._clock.monotonic()))
+        self.desk.tell_unfinished()
         self.notifier.flush(FLUSH_SECONDS)
         self.notifier.stop()
         self.inspector.close()

@@ -2,7 +2,6 @@
 
 import secrets as randomness
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
@@ -15,6 +14,7 @@ from bot.domain.run import Run
 from bot.runs.asking import Asker, Click
 from bot.runs.engine import DurableEngine
 from bot.runs.inspector import Inspector
+from bot.runs.intake import Intake
 from bot.runs.proposals import Proposals
 from bot.runs.rotation import Gear
 from bot.runs.steering import Steering
@@ -27,6 +27,11 @@ HANDS = 16
 """How many commands and clicks are worked on at once; what comes on top waits its turn, acknowledged already."""
 LOOKING = ("rotate", "plan", "show-thumbprint")
 """Commands that visit hosts: who gives one lets a refused account try once more."""
+UNFINISHED = (
+    "I am being stopped and could not finish what you asked for. In a minute look at `status`; if it is not there, ask "
+    "again."
+)
+"""What somebody is told whose command or click was acknowledged and then not finished."""
 RECENT = 10
 """How many runs or entries `status` and `history` show."""
 
@@ -42,7 +47,7 @@ class Desk:
         self._policy = policy
         self._proposals = Proposals(gear, inspector, engine, policy)
         self._steering = Steering(gear, policy)
-        self._workers = ThreadPoolExecutor(HANDS, thread_name_prefix="desk")
+        self._intake = Intake(HANDS, lambda asker: self._whisper(asker, messages.problem(UNFINISHED)))
         self._commands: dict[str, Callable[[Command, Asker], None]] = {
             "help": self._help,
             "show-thumbprint": self._show_thumbprint,
@@ -58,15 +63,19 @@ class Desk:
 
     def close(self) -> None:
         """Take nothing more, end what is being worked on."""
-        self._workers.shutdown(wait=True, cancel_futures=True)
+        self._intake.close()
+
+    def tell_unfinished(self) -> None:
+        """Tell everybody whose command or click is still worked on that the bot stops now."""
+        self._intake.tell_unfinished()
 
     def command(self, text: str, asker: Asker) -> None:
         """Take the words after the slash command or the mention."""
-        self._workers.submit(self._guarded, asker, lambda: self._obey(text, asker))
+        self._intake.take(asker, lambda: self._guarded(asker, lambda: self._obey(text, asker)))
 
     def click(self, click: Click) -> None:
         """Take one press of one of our buttons."""
-        self._workers.submit(self._guarded, click.asker, lambda: self._press(click))
+        self._intake.take(click.asker, lambda: self._guarded(click.asker, lambda: self._press(click)))
 
     def _guarded(self, asker: Asker, work: Callable[[], None]) -> None:
         """Do a piece of work once; whatever goes wrong is said to who asked, and nothing fails silently."""
