@@ -5,7 +5,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 
@@ -35,8 +36,10 @@ from bot.runs.inspector import Inspector, Tools
 from bot.runs.ledger import Ledger
 from bot.runs.outbox import DurableOutbox
 from bot.runs.rotation import Gear, Rotation
+from bot.runs.timetable import Timetable
 from bot.settings import Settings
 from bot.settings_operating import Address, address_of
+from bot.settings_windows import zone_of
 from bot.slack.notifier import Notifier
 from bot.slack.signed_requests import SignedRequests
 from bot.slack.wire import MeasuredClient, SocketMode
@@ -78,36 +81,19 @@ class Bot:
         outbox = DurableOutbox(engine)
         self.notifier = Notifier(client, outbox, clock)
         announcer = Announcer(self.ledger, outbox, self.notifier, clock)
-        self.control = Control(self.ledger, announcer, self.audit, clock)
-        octopus = Client(
-            settings.octopus.url,
-            settings.octopus.api_key.read,
-            ca_file=settings.octopus.ca_file,
-            clock=clock,
-            timeout=deadlines.octopus_request,
-        )
-        self.octopus = octopus
+        timetable = Timetable({n: w.window(n) for n, w in settings.windows.items()}, zone_of, clock)
+        self.control = Control(self.ledger, announcer, self.audit, timetable, clock)
         breaker = Breaker()
-        hands = Hands(Visits(Transport(clock, breaker=breaker)), clock)
-        directory = Directory(settings)
-        see = partial(handshake.see, timeout=deadlines.handshake)
+        clients = clients_of(settings, clock, breaker)
+        octopus, hands, directory, see = clients.octopus, clients.hands, clients.directory, clients.see
+        self.octopus = octopus
         sources = Sources({n: (p.path, p.password) for n, p in settings.certificates.pfx.items()})
-        self.inspector = Inspector(
-            Tools(
-                octopus=octopus,
-                hands=hands,
-                directory=directory,
-                see=see,
-                clock=clock,
-                inspect_seconds=deadlines.inspect_host,
-                loopback_seconds=deadlines.loopback,
-                in_flight=settings.winrm.in_flight,
-            )
-        )
+        self.inspector = Inspector(clients)
         gear = Gear(
             ledger=self.ledger,
             announcer=announcer,
             control=self.control,
+            timetable=timetable,
             audit=self.audit,
             octopus=octopus,
             hands=hands,
@@ -131,7 +117,7 @@ class Bot:
             approval_minutes=settings.policy.approval_minutes,
         )
         self.desk = Desk(gear, self.inspector, self.engine, policy)
-        self.caretaker = Caretaker(self.ledger, announcer, self.audit, self.engine, Rotation(gear), clock)
+        self.caretaker = Caretaker(self.ledger, announcer, self.audit, self.engine, self.control, Rotation(gear), clock)
         self._client = client
         self._slack = App(
             client=client,
@@ -239,6 +225,39 @@ class Bot:
             "octocert_approvals_waiting": ("Plans that wait for an approval.", float(counts[RunState.PROPOSED])),
             "octocert_slack_connected": ("Whether Slack reaches the bot.", float(self._slack_problem() is None)),
         }
+
+
+def clients_of(settings: Settings, clock: Clock, breaker: Breaker) -> Tools:
+    """Return the clients that only look, and that need no Slack."""
+    deadlines = settings.deadlines
+    return Tools(
+        octopus=Client(
+            settings.octopus.url,
+            settings.octopus.api_key.read,
+            ca_file=settings.octopus.ca_file,
+            clock=clock,
+            timeout=deadlines.octopus_request,
+        ),
+        hands=Hands(Visits(Transport(clock, breaker=breaker)), clock),
+        directory=Directory(settings),
+        see=partial(handshake.see, timeout=deadlines.handshake),
+        clock=clock,
+        inspect_seconds=deadlines.inspect_host,
+        loopback_seconds=deadlines.loopback,
+        in_flight=settings.winrm.in_flight,
+    )
+
+
+@contextmanager
+def looking(settings: Settings, clock: Clock | None = None) -> Iterator[Inspector]:
+    """Return an inspector without a bot around it, for the command line."""
+    clients = clients_of(settings, clock or SystemClock(), Breaker())
+    inspector = Inspector(clients)
+    try:
+        yield inspector
+    finally:
+        inspector.close()
+        clients.octopus.close()
 
 
 def _check(settings: Settings, http: Address | None) -> None:

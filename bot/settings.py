@@ -37,6 +37,7 @@ from bot.settings_tables import (
     WinRm,
 )
 from bot.settings_values import Name
+from bot.settings_windows import Window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,8 @@ class Settings(Table):
     hosts: tuple[HostEntry, ...] = ()
     """Hosts that are different; the first entry that matches counts."""
     certificates: Certificates = Certificates()
+    windows: dict[Name, Window] = Field(default_factory=dict)
+    """Maintenance windows by the name that commands use."""
     database: Database = Database()
     deadlines: Deadlines = Deadlines()
     operating: Operating = Operating()

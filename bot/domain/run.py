@@ -14,6 +14,8 @@ class RunState(StrEnum):
     """Where a run stands. Only PROPOSED can still be decided; the last four are ends."""
 
     PROPOSED = "waiting for approval"
+    WAITING = "waiting for its time"
+    """Approved, and not begun: its window is closed, or its time has not come."""
     RUNNING = "running"
     PAUSED = "paused"
     """What is being worked on is finished, nothing more is begun until somebody resumes it."""

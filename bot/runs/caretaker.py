@@ -10,6 +10,7 @@ from bot.clock import Clock
 from bot.domain.errors import UserError
 from bot.domain.run import RunState
 from bot.runs.announcer import Announcer
+from bot.runs.control import Control
 from bot.runs.engine import DurableEngine
 from bot.runs.ledger import Ledger
 from bot.runs.rotation import Rotation
@@ -34,6 +35,7 @@ class Caretaker:
         announcer: Announcer,
         audit: AuditLog,
         engine: DurableEngine,
+        control: Control,
         rotation: Rotation,
         clock: Clock,
     ) -> None:
@@ -41,6 +43,7 @@ class Caretaker:
         self._announcer = announcer
         self._audit = audit
         self._engine = engine
+        self._control = control
         self._rotation = rotation
         self._clock = clock
         self._stop = threading.Event()
@@ -84,6 +87,8 @@ class Caretaker:
                 self._announcer.expired(run_id)
             elif refusal := self._announcer.refusal(run_id):
                 self._take_back(run_id, refusal)
+        for run_id in self._control.due():
+            self._engine.start(run_id)
         due = self._ledger.copies(due=True)[:SWEEPS_A_ROUND]
         if due:
             with ThreadPoolExecutor(SWEEPS_AT_ONCE, thread_name_prefix="sweep") as threads:

@@ -41,7 +41,8 @@ class RunCarrier:
     def carry_out(self, run_id: str) -> None:
         """Inspect again, then do wave after wave, as long as the run may go on."""
         waves = self._gear.ledger.plan(run_id).waves
-        fresh = set(step("recheck", self._recheck, run_id))
+        may: bool = step("begin", self._gear.control.may_go_on, run_id)
+        fresh = set(step("recheck", self._recheck, run_id) if may else [])
         for number, wave in enumerate(waves):
             names = [n for n in wave if n in fresh]
             if names and not self._wave(run_id, number, names):
@@ -126,13 +127,13 @@ class RunCarrier:
             return []
         fresh = []
         for target in plan.targets:
-            now = facts.get(found.get(target.name, ""))
+            now, source = facts.get(found.get(target.name, "")), plan.source_of(target)
             if now is None:
                 self._stale(run_id, target.name, ["its records are no longer in Octopus"])
-            elif digest_of(now, plan.request, plan.source) != target.digest:
-                different = changes(target.facts, now, plan.request, plan.source)
+            elif digest_of(now, plan.request, source) != target.digest:
+                different = changes(target.facts, now, plan.request, source)
                 self._stale(run_id, target.name, different or ["what decides its steps"])
-            elif refusal := dangers.refusal(now, plan.request, plan.source, index, alone=len(plan.targets) == 1):
+            elif refusal := dangers.refusal(now, plan.request, source, index, alone=len(plan.targets) == 1):
                 self._skip(run_id, target.name, refusal.reason)
             else:
                 fresh.append(target.name)

@@ -74,8 +74,18 @@ class Inspector:
         telemetry.CERTIFICATES.keep({record.id for record in found.records})
         return found
 
-    def look(self, groups: Sequence[TargetGroup], index: EstateIndex, *, deeply: bool = True) -> list[TargetFacts]:
-        """Return the facts of these targets; `deeply` also asks Octopus for tasks, permissions and pools."""
+    def look(
+        self,
+        groups: Sequence[TargetGroup],
+        index: EstateIndex,
+        *,
+        deeply: bool = True,
+        on_seen: Callable[[], None] | None = None,
+    ) -> list[TargetFacts]:
+        """Return the facts of these targets; `deeply` also asks Octopus for tasks, permissions and pools.
+
+        `on_seen` is called after each target.
+        """
         if not groups:
             return []
         octopus = self._tools.octopus
@@ -107,6 +117,8 @@ class Inspector:
         found = []
         for future in futures:
             facts = future.result()
+            if on_seen:
+                on_seen()
             names = {p for r in facts.records for p in r.pools}
             mine = tuple(p for r in facts.records for p in pools.get(r.space_id, ()) if p.name in names)
             found.append(replace(facts, missing_permissions=missing, pools=tuple(dict.fromkeys(mine))))

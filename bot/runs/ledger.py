@@ -172,6 +172,12 @@ class Ledger:
             rows = connection.execute(query).all()
         return [self._run(row) for row in rows]
 
+    def ids_in(self, state: RunState) -> list[str]:
+        """Return the ids of the runs that are in a state."""
+        query = sa.select(tables.runs.c.id).where(tables.runs.c.state == state.value).order_by(tables.runs.c.created)
+        with self._engine.connect() as connection:
+            return list(connection.execute(query).scalars())
+
     def undecided(self) -> list[tuple[str, datetime]]:
         """Return the ids of the proposals that wait for a decision, and when they expire."""
         query = sa.select(tables.runs.c.id, tables.runs.c.expires).where(tables.runs.c.state == RunState.PROPOSED.value)

@@ -1,13 +1,16 @@
 """Every message that the bot sends, by name. All are pure functions that return a `Message`."""
 
 from bot.slack.answers import help_text, history, problem, status, status_one, unexpected, working
+from bot.slack.inventory_message import inventory, inventory_attached, inventory_csv
 from bot.slack.outcome_message import (
     approved,
     cancelled,
+    closed,
     denied,
     expired,
     finished,
     more_trouble,
+    opened,
     outcome,
     paused,
     result_attached,
@@ -23,6 +26,7 @@ from bot.slack.report_messages import health_result, health_started, thumbprints
 __all__ = [
     "approved",
     "cancelled",
+    "closed",
     "denied",
     "expired",
     "finished",
@@ -30,7 +34,11 @@ __all__ = [
     "health_started",
     "help_text",
     "history",
+    "inventory",
+    "inventory_attached",
+    "inventory_csv",
     "more_trouble",
+    "opened",
     "outcome",
     "paused",
     "plan_only",

@@ -101,7 +101,7 @@ def _status(run: Run, state: str) -> Json:
     elif run.state is RunState.STOPPING and run.stopped_why:
         elements.append(say(f", by itself: {clean(run.stopped_why)}"))
     if run.hold:
-        elements += _held(run.hold, paused=run.state is RunState.PAUSED)
+        elements += _held(run.hold, is_told=run.state in {RunState.PAUSED, RunState.WAITING})
     if run.stage:
         elements.append(say(f" · {clean(run.stage, 100)}"))
     counts = "" if fleet_message.is_fleet(run) else _counts_so_far(run)
@@ -110,9 +110,9 @@ def _status(run: Run, state: str) -> Json:
     return line(*elements)
 
 
-def _held(hold: Hold, *, paused: bool) -> Line:
+def _held(hold: Hold, *, is_told: bool) -> Line:
     """Return why a run does not go on, since when and until when."""
-    found: Line = [] if paused else [say(f", but {clean(hold.why, 200)}")]
+    found: Line = [] if is_told else [say(f", but {clean(hold.why, 200)}")]
     found += [say(" by "), user(hold.by)] if hold.by else []
     found += [say(" since "), when(hold.since, "{date_short_pretty} {time}")]
     found += [say(" until "), when(hold.until, "{date_short_pretty} {time}")] if hold.until else []
@@ -237,6 +237,8 @@ def _steering(run: Run) -> Json | None:
     stop = button("Stop", "cancel", value, style="danger", ask=ask)
     if run.state is RunState.PAUSED:
         return actions(button("Resume", "resume", value, style="primary"), stop)
+    if run.state is RunState.WAITING:
+        return actions(stop)
     if run.state is RunState.RUNNING:
         return actions(*([button("Pause", "pause", value)] if len(run.targets) > 1 else []), stop)
     return None

@@ -38,6 +38,7 @@ def icon_of(run: Run) -> str:
         return "x" if OutcomeKind.FAILED in kinds else "warning"
     return {
         RunState.PROPOSED: "hourglass_flowing_sand",
+        RunState.WAITING: "alarm_clock",
         RunState.RUNNING: "arrows_counterclockwise",
         RunState.PAUSED: "double_vertical_bar",
         RunState.STOPPING: "octagonal_sign",

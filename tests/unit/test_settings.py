@@ -107,7 +107,8 @@ def test_every_setting_stands_in_the_example():
     text = EXAMPLE.read_text(encoding="utf-8")
     tables = dict(re.findall(r"(?ms)^(?:# )?\[{1,2}([\w.]+)\]{1,2}$(.*?)(?=^(?:# )?\[|\Z)", text))
     found: dict[str, str] = {
-        name.replace(".dmz", ".NAME").replace(".web", ".NAME"): body for name, body in tables.items()
+        name.replace(".dmz", ".NAME").replace(".web", ".NAME").replace(".nights", ".NAME"): body
+        for name, body in tables.items()
     }
     missing = [
         f"[{table}] {key}"
