@@ -33,6 +33,7 @@ from bot.runs.desk import Desk
 from bot.runs.directory import Directory
 from bot.runs.engine import DurableEngine
 from bot.runs.inspector import Inspector, Tools
+from bot.runs.leases import Leases
 from bot.runs.ledger import Ledger
 from bot.runs.outbox import DurableOutbox
 from bot.runs.rotation import Gear, Rotation
@@ -79,7 +80,7 @@ class Bot:
         self.ledger = Ledger(engine, clock)
         self.audit = AuditLog(engine, clock)
         outbox = DurableOutbox(engine)
-        self.notifier = Notifier(client, outbox, clock)
+        self.notifier = Notifier(client, outbox, clock, leads=self._leads)
         announcer = Announcer(self.ledger, outbox, self.notifier, clock)
         timetable = Timetable({n: w.window(n) for n, w in settings.windows.items()}, zone_of, clock)
         self.control = Control(self.ledger, announcer, self.audit, timetable, clock)
@@ -110,6 +111,8 @@ class Bot:
             in_flight=settings.winrm.in_flight,
             drain=settings.operating.drain,
         )
+        self.leases = Leases(engine, self.engine.executor, self.engine, lease=settings.replicas.lease)
+        self.engine.guard_by(self.leases.check)
         policy = Policy(
             approvers=frozenset(settings.policy.approvers),
             requesters=frozenset(settings.policy.requesters),
@@ -117,7 +120,9 @@ class Bot:
             approval_minutes=settings.policy.approval_minutes,
         )
         self.desk = Desk(gear, self.inspector, self.engine, policy)
-        self.caretaker = Caretaker(self.ledger, announcer, self.audit, self.engine, self.control, Rotation(gear), clock)
+        self.caretaker = Caretaker(
+            self.ledger, announcer, self.audit, self.engine, self.control, Rotation(gear), clock, leads=self._leads
+        )
         self._client = client
         self._slack = App(
             client=client,
@@ -146,8 +151,15 @@ class Bot:
             ) from None
         except OSError as error:
             raise SettingsError(f"Slack cannot be reached: {error}. Check [slack] api_url and the network.") from None
+        self.leases.start()
         self.notifier.start()
         self.engine.launch()
+        for version, pieces in self.engine.stuck().items():
+            log.error(
+                "work of another version waits, and this version cannot do it: run that version until it is done",
+                version=version,
+                pieces=pieces,
+            )
         self.caretaker.start()
         if self._requests:
             self._requests.open()
@@ -178,6 +190,7 @@ class Bot:
         self.desk.tell_unfinished()
         self.notifier.flush(FLUSH_SECONDS)
         self.notifier.stop()
+        self.leases.stop()
         self.inspector.close()
         self.octopus.close()
         for server in self.servers:
@@ -205,6 +218,9 @@ class Bot:
         if listen:
             servers.append(WebServer(listen, health.routes()))
         return servers
+
+    def _leads(self) -> bool:
+        return self.leases.leads
 
     def _messages(self) -> str | None:
         return None if self.notifier.is_alive or not self.engine.is_running else "No thread sends messages any more."
@@ -295,7 +311,12 @@ def run(settings: Settings, register: Register, *, http: Address | None = None) 
         for server in bot.servers:
             server.stop()
         raise
-    log.info("octocert is listening", command=settings.slack.command, urls=[s.url for s in bot.servers])
+    log.info(
+        "octocert is listening",
+        command=settings.slack.command,
+        urls=[s.url for s in bot.servers],
+        executor=bot.engine.executor,
+    )
     ended.wait()
     log.info("octocert is stopping; a second signal ends it at once", seconds=settings.operating.drain)
     bot.stop()

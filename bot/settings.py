@@ -21,6 +21,7 @@ from bot.domain.errors import SettingsError
 from bot.secrets import Secret, SecretReference
 from bot.settings_operating import Operating
 from bot.settings_problems import find_secrets, problems_of
+from bot.settings_scale import Replicas, Retention
 from bot.settings_tables import (
     WINRM_PORTS,
     Certificates,
@@ -68,6 +69,8 @@ class Settings(Table):
     windows: dict[Name, Window] = Field(default_factory=dict)
     """Maintenance windows by the name that commands use."""
     database: Database = Database()
+    replicas: Replicas = Replicas()
+    retention: Retention = Retention()
     deadlines: Deadlines = Deadlines()
     operating: Operating = Operating()
     log: Log = Log()

@@ -1,6 +1,7 @@
 """The caretaker: what must happen without anybody asking. Expiry, runs that were decided but not begun, old keys."""
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
@@ -27,7 +28,10 @@ SWEEP_AGAIN_HOURS = 1.0
 
 
 class Caretaker:
-    """One thread that looks at the ledger again and again; all that it does may be repeated."""
+    """One thread that looks at the ledger again and again; all that it does may be repeated.
+
+    Of several bots only the one that leads does rounds; another one takes up where it was.
+    """
 
     def __init__(
         self,
@@ -38,6 +42,8 @@ class Caretaker:
         control: Control,
         rotation: Rotation,
         clock: Clock,
+        *,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
         self._ledger = ledger
         self._announcer = announcer
@@ -46,18 +52,26 @@ class Caretaker:
         self._control = control
         self._rotation = rotation
         self._clock = clock
+        self._leads = leads
+        self._led = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="caretaker", daemon=True)
 
     def start(self) -> None:
-        """Begin; runs that were approved just before a crash are begun now."""
+        """Begin the rounds."""
+        if self._leads():
+            self._take_up()
+        self._thread.start()
+
+    def _take_up(self) -> None:
+        """Begin the runs that were approved just before a crash, of this bot or of the one that led before."""
+        self._led = True
         self._announcer.start()
         for run in self._ledger.in_state(RunState.RUNNING, RunState.PAUSED, RunState.STOPPING):
             self._announcer.decided(run.id)
             self._engine.start(run.id)
         for run_id, _ in self._ledger.undecided():
             self._announcer.root(run_id)
-        self._thread.start()
 
     def stop(self) -> None:
         """End after the present round."""
@@ -72,6 +86,11 @@ class Caretaker:
     def _work(self) -> None:
         while not self._stop.wait(ROUND_SECONDS):
             try:
+                if not self._leads():
+                    self._led = False
+                    continue
+                if not self._led:
+                    self._take_up()
                 self.look_around()
             except Exception:
                 log.exception("the caretaker's round failed; it goes on")
@@ -104,7 +123,7 @@ class Caretaker:
 
     def _sweep(self, run_id: str, target: str) -> None:
         """Remove the copy of a configuration, and with it the old key, from its host."""
-        if self._stop.is_set():
+        if self._stop.is_set() or not self._leads():
             return
         try:
             standing = self._ledger.standing(run_id)

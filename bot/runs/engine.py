@@ -9,7 +9,8 @@ import math
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
@@ -21,7 +22,12 @@ from bot.runs.database import Database
 from bot.secrets import Secret
 
 VERSION = "octocert-1"
-"""A constant: work of another application version would silently be stuck. Changes of a workflow go by DBOS.patch()."""
+"""A constant, for work of another application version is stuck without a word. The rule for whoever changes a workflow:
+
+What a workflow does between its steps (which ones, in which order, with which names) may only change under
+`DBOS.patch("name")`, so that runs of the release before go on their old way. Steps themselves may change at any time.
+This text changes only if that is impossible; then the release notes must say: finish or stop all runs before.
+"""
 POLL_SECONDS = 0.1
 """How often the queues look for work."""
 DRAIN_SECONDS = 20.0
@@ -99,6 +105,8 @@ class _Current:
     carrier: Carrier | None = None
     leaving = threading.Event()
     """Set when no step may be begun any more."""
+    guard: Callable[[], None] = staticmethod(lambda: None)
+    """Called before each step: ends the process where others may be at work on the same run."""
     ended = frozenset({"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
     """DBOS's words for workflows that will not go on."""
 
@@ -134,6 +142,9 @@ class DurableEngine:
         self._in_flight = in_flight
         self._drain = drain
         self._is_launched = False
+        self.executor = "embedded" if database.is_sqlite else f"{socket.gethostname()[:80]}-{uuid.uuid4().hex[:8]}"
+        """This process's id: another one at each start where several share a database, or they would steal work."""
+        _Current.guard = lambda: None
         _Current.carrier = carrier
         _Current.leaving = threading.Event()
 
@@ -144,11 +155,10 @@ class DurableEngine:
 
     def launch(self) -> None:
         """Start working; what a crash interrupted is resumed about a second later."""
-        boot = "embedded" if self._database.is_sqlite else f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
         config: DBOSConfig = {
             "name": "octocert",
             "application_version": VERSION,
-            "executor_id": boot,
+            "executor_id": self.executor,
             "system_database_engine": self._database.engine,
             "serializer": StrictJson(),
             "enable_otlp": False,
@@ -163,6 +173,34 @@ class DurableEngine:
                 name, worker_concurrency=width, polling_interval_sec=POLL_SECONDS, on_conflict="always_update"
             )
         self._is_launched = True
+
+    def guard_by(self, guard: Callable[[], None]) -> None:
+        """Have this called before each step."""
+        _Current.guard = guard
+
+    def owners(self) -> set[str]:
+        """Return the ids of the processes that have work under way."""
+        if not self.is_running:
+            return set()
+        found = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
+        return {status.executor_id for status in found if status.executor_id}
+
+    def take_over(self, executors: Iterable[str]) -> int:
+        """Have others go on with the work of dead processes; return how many pieces that are.
+
+        By a function that DBOS keeps for itself since 3.0, held to its promise by a test: its public one would revive
+        what was cancelled meanwhile. Repeats are harmless.
+        """
+        return len(DBOS._recover_pending_workflows(list(executors)))  # noqa: SLF001
+
+    def stuck(self) -> dict[str, int]:
+        """Return how much work waits for another application version than ours: nobody does it."""
+        found: Counter[str] = Counter()
+        for state in ("PENDING", "ENQUEUED"):
+            for status in DBOS.list_workflows(status=state, load_input=False, load_output=False):
+                if status.app_version and status.app_version != VERSION:
+                    found[status.app_version] += 1
+        return dict(found)
 
     def leave(self) -> None:
         """Begin no step any more; those that run go on to their end."""
@@ -183,6 +221,7 @@ class DurableEngine:
         """Run one durable step inside a workflow; its arguments and result are plain JSON."""
         if _Current.leaving.is_set():
             raise Leaving
+        _Current.guard()
 
         def measured(*given: Any) -> T:
             with bound_contextvars(step=name), telemetry.timed(telemetry.STEP_SECONDS, step=name) as timing:
