@@ -36,6 +36,7 @@ from bot.runs.inspector import Inspector, Tools
 from bot.runs.leases import Leases
 from bot.runs.ledger import Ledger
 from bot.runs.outbox import DurableOutbox
+from bot.runs.retention import Retention
 from bot.runs.rotation import Gear, Rotation
 from bot.runs.timetable import Timetable
 from bot.settings import Settings
@@ -121,7 +122,15 @@ class Bot:
         )
         self.desk = Desk(gear, self.inspector, self.engine, policy)
         self.caretaker = Caretaker(
-            self.ledger, announcer, self.audit, self.engine, self.control, Rotation(gear), clock, leads=self._leads
+            self.ledger,
+            announcer,
+            self.audit,
+            self.engine,
+            self.control,
+            Rotation(gear),
+            clock,
+            retention=Retention(engine, self.engine, clock, days=settings.retention.runs_days),
+            leads=self._leads,
         )
         self._client = client
         self._slack = App(

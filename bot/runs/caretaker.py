@@ -14,6 +14,7 @@ from bot.runs.announcer import Announcer
 from bot.runs.control import Control
 from bot.runs.engine import DurableEngine
 from bot.runs.ledger import Ledger
+from bot.runs.retention import Retention
 from bot.runs.rotation import Rotation
 
 log = structlog.get_logger("octocert.caretaker")
@@ -43,6 +44,7 @@ class Caretaker:
         rotation: Rotation,
         clock: Clock,
         *,
+        retention: Retention | None = None,
         leads: Callable[[], bool] = lambda: True,
     ) -> None:
         self._ledger = ledger
@@ -52,6 +54,7 @@ class Caretaker:
         self._control = control
         self._rotation = rotation
         self._clock = clock
+        self._retention = retention
         self._leads = leads
         self._led = False
         self._stop = threading.Event()
@@ -112,6 +115,8 @@ class Caretaker:
         if due:
             with ThreadPoolExecutor(SWEEPS_AT_ONCE, thread_name_prefix="sweep") as threads:
                 list(threads.map(lambda copy: self._sweep(*copy), due))
+        if self._retention:
+            self._retention.look()
 
     def _take_back(self, run_id: str, refusal: str) -> None:
         """End a proposal that nobody can see: Slack refuses its message for good."""

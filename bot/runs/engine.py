@@ -36,6 +36,8 @@ CHILD_SECONDS = 0.25
 """How often a run looks whether the work on its targets has ended."""
 MAX_RECOVERIES = 50
 """How often a workflow is resumed after crashes before it is given up."""
+DELETED_AT_ONCE = 500
+"""Workflows that one transaction deletes."""
 RUNS_AT_ONCE = 50
 """How many runs may be carried out at the same time."""
 
@@ -201,6 +203,13 @@ class DurableEngine:
                 if status.app_version and status.app_version != VERSION:
                     found[status.app_version] += 1
         return dict(found)
+
+    def forget(self, run_id: str) -> None:
+        """Delete what is kept of a run that is over, with all its parts."""
+        found = DBOS.list_workflows(workflow_id_prefix=run_id, load_input=False, load_output=False)
+        mine = [w.workflow_id for w in found if w.workflow_id.partition(":")[0] == run_id]
+        for begin in range(0, len(mine), DELETED_AT_ONCE):
+            DBOS.delete_workflows(mine[begin : begin + DELETED_AT_ONCE])
 
     def leave(self) -> None:
         """Begin no step any more; those that run go on to their end."""

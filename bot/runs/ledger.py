@@ -319,6 +319,18 @@ class Ledger:
             holder = sa.select(tables.host_locks.c.run_id).where(tables.host_locks.c.host == host.casefold())
             return str(connection.execute(holder).scalar_one())
 
+    def lock_of(self, host: str) -> str | None:
+        """Return the id of the run that holds the lock of a host, None if none does."""
+        query = sa.select(tables.host_locks.c.run_id).where(tables.host_locks.c.host == host.casefold())
+        with self._engine.connect() as connection:
+            return connection.execute(query).scalar()
+
+    def locked_hosts(self) -> list[str]:
+        """Return the hosts that any run has locked."""
+        with self._engine.connect() as connection:
+            query = sa.select(tables.host_locks.c.host).order_by(tables.host_locks.c.host)
+            return list(connection.execute(query).scalars())
+
     def release_hosts(self, run_id: str, hosts: Iterable[str] | None = None) -> None:
         """Give back the locks that a run holds, all of them where no hosts are named."""
         where = [tables.host_locks.c.run_id == run_id]

@@ -1,8 +1,8 @@
 """The outbox: every message that must reach Slack, durable until it has. The newest version of a message wins.
 
-A message that changes with every step of a fleet is only marked, and made when it is about to be sent. A bot alone keeps
-its marks in memory: what they stand for is in the ledger, and `mark_open` marks all again that may be out of date after
-a crash. Where several bots share a Postgres, the marks are in it: whoever marks is not who sends.
+A message that changes with every step of a fleet is only marked, and made when it is about to be sent. A bot that is
+alone has its marks in memory: what they stand for is in the ledger, and `mark_open` marks all again that may be out of
+date after a crash. Where several bots share a Postgres, the marks are in it: whoever marks is not who sends.
 """
 
 import json

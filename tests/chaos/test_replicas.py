@@ -1,4 +1,4 @@
-"""Several bots on one Postgres: a dead one's runs are finished, a frozen one ends itself, and everything is said once."""
+"""Several bots on one Postgres: a dead one's runs are finished, a frozen one ends itself, all is said once."""
 
 import time
 from collections.abc import Iterator
