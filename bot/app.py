@@ -5,7 +5,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 
@@ -33,10 +34,12 @@ from bot.runs.directory import Directory
 from bot.runs.engine import DurableEngine
 from bot.runs.gates import Gates
 from bot.runs.inspector import Inspector, Tools
+from bot.runs.leases import Leases
 from bot.runs.ledger import Ledger
 from bot.runs.node_steps import NodeSteps
 from bot.runs.notes import Notes
 from bot.runs.outbox import DurableOutbox
+from bot.runs.retention import Retention
 from bot.runs.rotation import Gear, Rotation
 from bot.runs.server_carrier import ServerCarrier
 from bot.runs.server_closing import ServerClosing
@@ -44,11 +47,14 @@ from bot.runs.server_inspector import ServerInspector
 from bot.runs.server_opening import ServerOpening
 from bot.runs.server_proposals import ServerProposals
 from bot.runs.server_watch import ServerWatch
+from bot.runs.timetable import Timetable
 from bot.settings import Settings
 from bot.settings_operating import Address, address_of
+from bot.settings_windows import zone_of
 from bot.slack.notifier import Notifier
 from bot.slack.signed_requests import SignedRequests
 from bot.slack.wire import MeasuredClient, SocketMode
+from bot.windows.breaker import Breaker
 from bot.windows.hands import Hands
 from bot.windows.transport import Transport
 from bot.windows.visit import Visits
@@ -84,37 +90,22 @@ class Bot:
         self.ledger = Ledger(engine, clock)
         self.audit = AuditLog(engine, clock)
         outbox = DurableOutbox(engine)
-        self.notifier = Notifier(client, outbox, clock)
+        self.notifier = Notifier(client, outbox, clock, leads=self._leads)
         announcer = Announcer(self.ledger, outbox, self.notifier, clock)
-        self.control = Control(self.ledger, announcer, self.audit, clock)
-        octopus = Client(
-            settings.octopus.url,
-            settings.octopus.api_key.read,
-            ca_file=settings.octopus.ca_file,
-            clock=clock,
-            timeout=deadlines.octopus_request,
-        )
+        timetable = Timetable({n: w.window(n) for n, w in settings.windows.items()}, zone_of, clock)
+        self.control = Control(self.ledger, announcer, self.audit, timetable, clock)
+        breaker = Breaker()
+        clients = clients_of(settings, clock, breaker)
+        octopus, hands, directory, see = clients.octopus, clients.hands, clients.directory, clients.see
         self.octopus = octopus
-        hands = Hands(Visits(Transport(clock)), clock)
-        directory = Directory(settings)
-        see = partial(handshake.see, timeout=deadlines.handshake)
         sources = Sources({n: (p.path, p.password) for n, p in settings.certificates.pfx.items()})
-        tools = Tools(
-            octopus=octopus,
-            hands=hands,
-            directory=directory,
-            see=see,
-            clock=clock,
-            inspect_seconds=deadlines.inspect_host,
-            loopback_seconds=deadlines.loopback,
-            in_flight=settings.winrm.in_flight,
-        )
-        self.inspector = Inspector(tools)
-        server_inspector = ServerInspector(tools, self.inspector)
+        self.inspector = Inspector(clients)
+        server_inspector = ServerInspector(clients, self.inspector)
         gear = Gear(
             ledger=self.ledger,
             announcer=announcer,
             control=self.control,
+            timetable=timetable,
             audit=self.audit,
             octopus=octopus,
             hands=hands,
@@ -125,6 +116,7 @@ class Bot:
             deadlines=deadlines,
             notes=Notes(engine, clock),
             gates=Gates(engine, self.ledger, clock, minutes=settings.policy.approval_minutes),
+            breaker=breaker,
         )
         rotation = Rotation(gear)
         nodes = NodeSteps(gear, rotation, server_inspector)
@@ -140,6 +132,8 @@ class Bot:
         self.engine = DurableEngine(
             self.database, carrier, in_flight=settings.winrm.in_flight, drain=settings.operating.drain
         )
+        self.leases = Leases(engine, self.engine.executor, self.engine, lease=settings.replicas.lease)
+        self.engine.guard_by(self.leases.check)
         policy = Policy(
             approvers=frozenset(settings.policy.approvers),
             requesters=frozenset(settings.policy.requesters),
@@ -147,7 +141,14 @@ class Bot:
             approval_minutes=settings.policy.approval_minutes,
         )
         self.desk = Desk(gear, self.inspector, ServerProposals(gear, server_inspector), self.engine, policy)
-        self.caretaker = Caretaker(gear, self.engine, rotation, nodes)
+        self.caretaker = Caretaker(
+            gear,
+            self.engine,
+            rotation,
+            nodes,
+            retention=Retention(engine, self.engine, clock, days=settings.retention.runs_days),
+            leads=self._leads,
+        )
         self._client = client
         self._slack = App(
             client=client,
@@ -176,8 +177,15 @@ class Bot:
             ) from None
         except OSError as error:
             raise SettingsError(f"Slack cannot be reached: {error}. Check [slack] api_url and the network.") from None
+        self.leases.start()
         self.notifier.start()
         self.engine.launch()
+        for version, pieces in self.engine.stuck().items():
+            log.error(
+                "work of another version waits, and this version cannot do it: run that version until it is done",
+                version=version,
+                pieces=pieces,
+            )
         self.caretaker.start()
         if self._requests:
             self._requests.open()
@@ -201,11 +209,14 @@ class Bot:
         self.caretaker.stop()
         # whoever waits for an answer gets it, if it comes within the time that steps have
         closing = threading.Thread(target=self.desk.close, name="desk-closing", daemon=True)
+        end = self._clock.monotonic() + self._drain
         closing.start()
         self.engine.stop()
-        closing.join(self._drain)
+        closing.join(max(0.0, end - self._clock.monotonic()))
+        self.desk.tell_unfinished()
         self.notifier.flush(FLUSH_SECONDS)
         self.notifier.stop()
+        self.leases.stop()
         self.inspector.close()
         self.octopus.close()
         for server in self.servers:
@@ -234,6 +245,9 @@ class Bot:
             servers.append(WebServer(listen, health.routes()))
         return servers
 
+    def _leads(self) -> bool:
+        return self.leases.leads
+
     def _messages(self) -> str | None:
         return None if self.notifier.is_alive or not self.engine.is_running else "No thread sends messages any more."
 
@@ -253,6 +267,39 @@ class Bot:
             "octocert_approvals_waiting": ("Plans that wait for an approval.", float(counts[RunState.PROPOSED])),
             "octocert_slack_connected": ("Whether Slack reaches the bot.", float(self._slack_problem() is None)),
         }
+
+
+def clients_of(settings: Settings, clock: Clock, breaker: Breaker) -> Tools:
+    """Return the clients that only look, and that need no Slack."""
+    deadlines = settings.deadlines
+    return Tools(
+        octopus=Client(
+            settings.octopus.url,
+            settings.octopus.api_key.read,
+            ca_file=settings.octopus.ca_file,
+            clock=clock,
+            timeout=deadlines.octopus_request,
+        ),
+        hands=Hands(Visits(Transport(clock, breaker=breaker)), clock),
+        directory=Directory(settings),
+        see=partial(handshake.see, timeout=deadlines.handshake),
+        clock=clock,
+        inspect_seconds=deadlines.inspect_host,
+        loopback_seconds=deadlines.loopback,
+        in_flight=settings.winrm.in_flight,
+    )
+
+
+@contextmanager
+def looking(settings: Settings, clock: Clock | None = None) -> Iterator[Inspector]:
+    """Return an inspector without a bot around it, for the command line."""
+    clients = clients_of(settings, clock or SystemClock(), Breaker())
+    inspector = Inspector(clients)
+    try:
+        yield inspector
+    finally:
+        inspector.close()
+        clients.octopus.close()
 
 
 def _check(settings: Settings, http: Address | None) -> None:
@@ -290,7 +337,12 @@ def run(settings: Settings, register: Register, *, http: Address | None = None) 
         for server in bot.servers:
             server.stop()
         raise
-    log.info("octocert is listening", command=settings.slack.command, urls=[s.url for s in bot.servers])
+    log.info(
+        "octocert is listening",
+        command=settings.slack.command,
+        urls=[s.url for s in bot.servers],
+        executor=bot.engine.executor,
+    )
     ended.wait()
     log.info("octocert is stopping; a second signal ends it at once", seconds=settings.operating.drain)
     bot.stop()

@@ -11,7 +11,7 @@ import click
 
 from bot import __version__
 from bot.domain.errors import UserError
-from bot.operating import commands
+from bot.operating import commands, keeping
 
 EXIT_OK = 0
 EXIT_UNEXPECTED = 1
@@ -84,7 +84,7 @@ def octocert() -> None:
     """
 
 
-for command in (commands.init, commands.manifest, commands.doctor):
+for command in (commands.init, commands.manifest, commands.doctor, keeping.backup, keeping.unlock):
     octocert.add_command(command)
 
 
@@ -127,6 +127,35 @@ def run(config: Path, http: str | None) -> int:
     from bot import app  # noqa: PLC0415 -- likewise
 
     return app.run(settings, handlers.register, http=address)
+
+
+@octocert.command(short_help="Show the estate as a table; changes nothing, needs no Slack.")
+@click.argument("selectors", nargs=-1, metavar="[SELECTOR]...")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default=Path("octocert.toml"),
+    show_default=True,
+    metavar="FILE",
+    help="The configuration of the bot.",
+)
+@click.option("--csv", "form", flag_value="csv", help="Print all columns as CSV.")
+@click.option("--json", "form", flag_value="json", help="Print one line of JSON: counts and targets.")
+def inventory(selectors: tuple[str, ...], config: Path, form: str | None) -> int:
+    """Show the estate as a table: witnesses, expiry, algorithm, version, health.
+
+    SELECTORs are those of the bot: names, globs, env:NAME, role:NAME, expiring:30d, not:… and so on; without any, all
+    targets. It only reads, and needs no Slack. Exits 0 if all is well, 3 if witnesses disagree, a certificate has
+    expired or a target was not seen, 2 if it could not look.
+    """
+    from bot import logs  # noqa: PLC0415 -- heavy: not for --help
+    from bot.app import looking  # noqa: PLC0415 -- heavy: not for --help
+    from bot.operating import inventory as command  # noqa: PLC0415 -- heavy: not for --help
+    from bot.settings import load  # noqa: PLC0415 -- heavy: not for --help
+
+    logs.configure("WARNING")
+    with looking(load(config)) as inspector:
+        return command.run(inspector, selectors, form or "table")
 
 
 @octocert.command(short_help="See it all on this machine, without any account.")

@@ -21,6 +21,7 @@ from bot.domain.errors import SettingsError
 from bot.secrets import Secret, SecretReference
 from bot.settings_operating import Operating
 from bot.settings_problems import find_secrets, problems_of
+from bot.settings_scale import Replicas, Retention
 from bot.settings_tables import (
     WINRM_PORTS,
     Certificates,
@@ -37,6 +38,7 @@ from bot.settings_tables import (
     WinRm,
 )
 from bot.settings_values import Name
+from bot.settings_windows import Window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +66,11 @@ class Settings(Table):
     hosts: tuple[HostEntry, ...] = ()
     """Hosts that are different; the first entry that matches counts."""
     certificates: Certificates = Certificates()
+    windows: dict[Name, Window] = Field(default_factory=dict)
+    """Maintenance windows by the name that commands use."""
     database: Database = Database()
+    replicas: Replicas = Replicas()
+    retention: Retention = Retention()
     deadlines: Deadlines = Deadlines()
     operating: Operating = Operating()
     log: Log = Log()
@@ -155,7 +161,7 @@ def load(path: Path) -> Settings:
         data = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
         raise SettingsError(
-            f"There is no configuration at {path}. Copy octocert.example.toml, fill it in, and name it by --config."
+            f"There is no configuration at {path}. Write one by octocert init, or name another by --config."
         ) from None
     except OSError as error:
         raise SettingsError(

@@ -5,7 +5,7 @@ No label ever names a target, a run, a person or a host: each label has few valu
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -100,15 +100,15 @@ class Certificates(Collector):
         self._lock = threading.Lock()
         self._expiry: dict[str, datetime] = {}
 
-    def saw(self, target: str, expires: datetime) -> None:
-        """Remember what a look at a target showed."""
+    def saw(self, record: str, expires: datetime) -> None:
+        """Remember what a look at a target showed, by the id of its first record."""
         with self._lock:
-            self._expiry[target] = expires
+            self._expiry[record] = expires
 
-    def forget(self) -> None:
-        """Begin anew, as a whole sweep does."""
+    def keep(self, records: Collection[str]) -> None:
+        """Forget the records that are no longer in Octopus."""
         with self._lock:
-            self._expiry.clear()
+            self._expiry = {record: at for record, at in self._expiry.items() if record in records}
 
     def collect(self) -> Iterator[Metric]:
         """Yield how many expire within so many days, by the machine's clock."""

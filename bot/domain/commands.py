@@ -13,8 +13,8 @@ from bot.domain.plan import Order
 
 LONGEST = 4_000
 """Characters of a command; Slack's own messages end there too."""
-MOST_TARGETS = 200
-"""Targets of one command."""
+MOST_TARGETS = 500
+"""Words that name the targets of one command; a selector may stand for many more."""
 NEAR = 0.6
 """How alike a word must be to a command for the question whether that was meant (difflib's ratio)."""
 MOST_AT_ONCE = 200
@@ -72,6 +72,13 @@ class CommandSpec:
         return " ".join(t for t in (self.name, self.arguments, *(o.usage for o in self.options)) if t)
 
 
+SELECTORS = (
+    "A TARGET is a name, a glob such as web-*, or env:, role:, space:, pool: or tenant: with a name, workers, targets, "
+    "all, or what a look tells: expiring:30d, older:1y, sha1, weak, inconsistent. Terms of one kind add up, terms of "
+    "different kinds narrow each other, and not:TERM takes away: env:Production role:web not:web-01."
+)
+"""How targets are told, in the help of every command that takes some."""
+
 _ROTATE_OPTIONS = (
     Option(
         name="with",
@@ -83,7 +90,7 @@ _ROTATE_OPTIONS = (
     Option(
         name="accept",
         placeholder="DANGER",
-        help="a danger that a refusal named, such as other-server:8F3A1B2C or last-worker:POOL",
+        help="a danger that a refusal named, such as other-server:8F3A1B2C, last-worker:POOL or outside-window",
         repeated=True,
     ),
     Option(name="canary", placeholder="N", help="so many go first and alone (1 of more than two; 0 for none)", least=0),
@@ -101,6 +108,12 @@ _ROTATE_OPTIONS = (
         least=0,
     ),
     Option(name="stop-on-failure", placeholder="", help="the first failure stops the run, as --max-failures 0"),
+    Option(
+        name="at",
+        placeholder="TIME",
+        help='not before 22:00, or "2026-12-01 22:00"; in the zone of the window that counts, else UTC',
+    ),
+    Option(name="window", placeholder="NAME", help="only in this maintenance window of the configuration"),
 )
 
 COMMANDS: tuple[CommandSpec, ...] = (
@@ -117,7 +130,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         arguments="TARGET…",
         summary="the three witnesses of a target: configured, served, recorded",
         help="Looks at each target on its host, by a TLS handshake and in Octopus, and says whether all agree.",
-        examples=("show-thumbprint web-01", 'show-thumbprint "Web Server 1" web-02'),
+        examples=("show-thumbprint web-01", 'show-thumbprint "Web Server 1" web-02', "show-thumbprint inconsistent"),
         least=1,
         most=MOST_TARGETS,
     ),
@@ -131,6 +144,14 @@ COMMANDS: tuple[CommandSpec, ...] = (
         most=MOST_TARGETS,
     ),
     CommandSpec(
+        name="inventory",
+        arguments="[TARGET…]",
+        summary="the estate as a table: witnesses, expiry, algorithm, version, health",
+        help="Looks at the targets, all of them where none is named, and posts what it found, longer lists as a file.",
+        examples=("inventory", "inventory env:Production expiring:60d", "inventory workers not:pool:Linux"),
+        most=MOST_TARGETS,
+    ),
+    CommandSpec(
         name="rotate",
         arguments="TARGET…",
         summary="replaces certificates: a plan, an approval by someone else, then the work",
@@ -139,7 +160,8 @@ COMMANDS: tuple[CommandSpec, ...] = (
             "rotate web-01",
             'rotate web-01 web-02 --reason "yearly rotation"',
             "rotate web-01 --with pfx:web",
-            "rotate web-01 web-02 web-03 web-04 --canary 2 --max-failures 0",
+            "rotate env:Staging role:web not:web-01 --canary 2 --batch 20",
+            "rotate expiring:30d targets --stop-on-failure",
         ),
         options=_ROTATE_OPTIONS,
         changes=True,
@@ -220,6 +242,8 @@ class Command:
     batch: int | None = None
     max_failures: int | None = None
     stop_on_failure: bool = False
+    at: str = ""
+    window: str = ""
 
 
 def spec(name: str) -> CommandSpec:
@@ -274,6 +298,8 @@ def parse(text: str) -> Command:
         batch=_number(row, options, "batch"),
         max_failures=_number(row, options, "max-failures"),
         stop_on_failure="stop-on-failure" in options,
+        at=options.get("at", [""])[-1],
+        window=options.get("window", [""])[-1],
     )
 
 

@@ -114,11 +114,14 @@ def _unfit_permissions(facts: TargetFacts, index: EstateIndex) -> tuple[str, str
 
 def _unfit_source(facts: TargetFacts, source: Source, index: EstateIndex, *, alone: bool) -> Refusal | None:
     name = facts.name
-    if source.pfx and not alone:
+    if source.pfx and not alone and not source.is_folder:
         return Refusal(
             name=name,
             reason=f"one PFX file ({source.pfx}) cannot serve more than one Tentacle",
-            advice="Ask for one target with this PFX, or use new-certificate.",
+            advice=(
+                "Ask for one target with this PFX, use new-certificate, or give each target a file of its own: "
+                "path = “…/{target}.pfx” in the configuration."
+            ),
         )
     new = source.certificate.thumbprint if source.certificate else None
     if new is None:
@@ -219,6 +222,8 @@ def cautions(facts: TargetFacts, request: Request, source: Source, now: datetime
     bad = [r for r in facts.records if not r.health.is_good]
     if bad:
         warn("not healthy before the run: " + ", ".join(f"{r.name} in {r.space} is {r.health.value}" for r in bad))
+    if source.is_folder and source.certificate and source.certificate.days_left(now) < SOON_DAYS:
+        warn(f"its new certificate expires in {source.certificate.days_left(now)} days")
     if source.backup:
         warn(f"this puts back the certificate that was in force before the run {source.backup}")
     return tuple(found)

@@ -72,6 +72,8 @@ class Record:
     roles: tuple[str, ...] = ()
     pools: tuple[str, ...] = ()
     """Names of the worker pools, for a worker."""
+    tenants: tuple[str, ...] = ()
+    """Names of the tenants to which a deployment target belongs."""
     version: str | None = None
     """Of the Tentacle, as Octopus last saw it."""
     os: str | None = None

@@ -24,6 +24,11 @@ class TargetGroup:
     """Of its first record; with the space, and if need be the kind or the id, where that would name several targets."""
     records: tuple[Record, ...]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its own name and those of its records."""
+        return tuple(dict.fromkeys((self.name, *(r.name for r in self.records))))
+
     def is_called(self, name: str) -> bool:
         """Whether it, or one of its records, has this name, as forgivingly as `match` reads it."""
         return not {fold(self.name), *(fold(r.name) for r in self.records)}.isdisjoint(_spellings(name))
@@ -77,30 +82,11 @@ def targets(index: EstateIndex) -> tuple[TargetGroup, ...]:
 
 
 def match(typed: Sequence[str], index: EstateIndex) -> tuple[TargetGroup, ...]:
-    """Return the targets of these names, each once, in their order.
-
-    UserError if one is unknown (with the nearest names), means several, or has no Tentacle certificate: then nothing
-    is returned for the others either.
-    """
-    book = _Book(index)
-    found: list[TargetGroup] = []
-    problems: list[str] = []
-    for name in typed:
-        try:
-            group = book.one(name, suggest=len(problems) < SUGGESTIONS)
-        except UserError as error:
-            problems.append(str(error))
-        else:
-            if group not in found:
-                found.append(group)
-    if problems:
-        shown = problems[:SUGGESTIONS]
-        shown += [f"There are {len(problems) - SUGGESTIONS} more such names."] if len(problems) > SUGGESTIONS else []
-        raise UserError(" ".join(shown) + " Nothing was done.")
-    return tuple(found)
+    """Return the targets of these names, each once, in their order; see Book.match."""
+    return Book(index).match(typed)
 
 
-class _Book:
+class Book:
     """The names of an estate, looked up by exact and by folded name: an estate has thousands, a command hundreds."""
 
     def __init__(self, index: EstateIndex) -> None:
@@ -115,6 +101,33 @@ class _Book:
                 self._names.setdefault(fold(name), name)
             for folded in dict.fromkeys(map(fold, names)):
                 self._folded.setdefault(folded, []).append(group)
+
+    def knows(self, name: str) -> bool:
+        """Whether this is a name of something in the estate, as forgivingly as it is read."""
+        spellings = _spellings(name)
+        return name in self._exact or any(s in self._folded or s in self._others for s in spellings)
+
+    def match(self, typed: Sequence[str]) -> tuple[TargetGroup, ...]:
+        """Return the targets of these names, each once, in their order.
+
+        UserError if one is unknown (with the nearest names), means several, or has no Tentacle certificate: then
+        nothing is returned for the others either.
+        """
+        found: dict[str, TargetGroup] = {}
+        problems: list[str] = []
+        for name in typed:
+            try:
+                group = self.one(name, suggest=len(problems) < SUGGESTIONS)
+            except UserError as error:
+                problems.append(str(error))
+            else:
+                found[group.name] = group
+        if problems:
+            shown = problems[:SUGGESTIONS]
+            if len(problems) > SUGGESTIONS:
+                shown.append(f"There are {len(problems) - SUGGESTIONS} more such names.")
+            raise UserError(" ".join(shown) + " Nothing was done.")
+        return tuple(found.values())
 
     def one(self, name: str, *, suggest: bool = True) -> TargetGroup:
         """Return the one target of a name; UserError, which names the nearest where `suggest` (that takes time)."""

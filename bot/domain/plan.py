@@ -1,12 +1,13 @@
 """Plans: what will be done to which targets, immutable, with a digest that an approval binds to."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
 from bot.domain.certificate import CertificateDetails
 from bot.domain.facts import NodeFacts, TargetFacts
 from bot.domain.thumbprint import Thumbprint
+from bot.domain.windows import Schedule
 
 
 class Order(StrEnum):
@@ -65,6 +66,8 @@ class Source:
     """`new-certificate` or `pfx:NAME`, as in the command; `backup:RUN` for a roll back of that run."""
     certificate: CertificateDetails | None = None
     """Known beforehand for a PFX, None for `new-certificate`."""
+    is_folder: bool = False
+    """Whether each target has a PFX file of its own; then its plan holds the certificate."""
 
     @property
     def is_made_on_host(self) -> bool:
@@ -129,6 +132,8 @@ class TargetPlan:
     """About how long the Tentacle will be away."""
     digest: str
     """64 hex digits over what decides the steps."""
+    certificate: CertificateDetails | None = None
+    """What its own PFX file holds, where each target has one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,6 +232,8 @@ class Plan:
     made: datetime
     max_failures: int | None = None
     """With more failures than this the run stops itself; None where nothing was decided on that."""
+    schedule: Schedule | None = None
+    """When it may be carried out; None for at any time."""
     server: ServerPlan | None = None
     """Where the Server's certificate is rotated: then the targets are the Tentacles that must trust the new one."""
 
@@ -235,6 +242,10 @@ class Plan:
         """Everything that has steps, in the order in which people look at it: name and steps."""
         nodes = tuple((n.name, n.steps) for n in self.server.nodes) if self.server else ()
         return nodes + tuple((t.name, t.steps) for t in self.targets)
+
+    def source_of(self, target: TargetPlan) -> Source:
+        """Return where the certificate of one target comes from, with what is known of that certificate."""
+        return replace(self.source, certificate=target.certificate) if self.source.is_folder else self.source
 
     def target(self, name: str) -> TargetPlan:
         """Return the plan of one target by its name."""

@@ -1,16 +1,19 @@
 """The planner: facts, request and policy become a plan. Pure; the same input gives the same digest."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from bot.domain import codec, dangers
+from bot.domain.certificate import CertificateDetails
 from bot.domain.facts import WORST_FIRST, EstateIndex, Health, RecordKind, Style, TargetFacts
-from bot.domain.plan import Order, Plan, Refusal, Request, Source, StepKind, TargetPlan
+from bot.domain.plan import Caution, Order, Plan, Refusal, Request, Severity, Source, StepKind, TargetPlan
 from bot.domain.thumbprint import Thumbprint
 from bot.domain.waves import budget, in_waves
+from bot.domain.windows import Schedule
 
 CANARY_SECONDS = 60
 """What a wave costs beside its restarts: the Health task and its follow-up, about."""
@@ -87,36 +90,64 @@ def make_plan(
     refused: Sequence[Refusal],
     now: datetime,
     former: Mapping[str, Thumbprint] | None = None,
+    *,
+    own: Mapping[str, CertificateDetails] | None = None,
+    notes: Sequence[str] = (),
+    timing: Callable[[Sequence[str]], tuple[Schedule | None, Sequence[Caution]]] = lambda _: (None, ()),
 ) -> Plan:
     """Make the plan of a request: refuse what is not safe, caution about the rest, order it in waves.
 
-    `former` gives, for a roll back, the thumbprint that each target had before.
+    `former` gives, for a roll back, the thumbprint that each target had before; `own`, for a folder of PFX files, what
+    the file of each target holds (those without one are in `refused`); `notes` are for the plan as a whole;
+    `timing` tells for environments when the plan may be carried out, and what must be told about that.
     """
     refusals = list(refused)
     accepted: list[TargetFacts] = []
+    sources = {f.name: replace(source, certificate=own[f.name]) if own else source for f in facts}
+    users = Counter(s.certificate.thumbprint for s in sources.values() if s.certificate)
     for one in facts:
-        refusal = dangers.refusal(one, request, source, index, alone=len(facts) == 1)
+        mine = sources[one.name]
+        refusal = dangers.refusal(one, request, mine, index, alone=len(facts) == 1)
+        if refusal is None and mine.is_folder and mine.certificate and users[mine.certificate.thumbprint] > 1:
+            refusal = Refusal(
+                name=one.name,
+                reason=f"the certificate {mine.certificate.thumbprint} of its PFX file is also that of another target",
+                advice="Every Tentacle needs a certificate of its own: correct the files.",
+            )
         if refusal:
             refusals.append(refusal)
         else:
             accepted.append(one)
-    targets = tuple(_target_plan(one, request, source, now, (former or {}).get(one.name)) for one in accepted)
+    targets = tuple(
+        _target_plan(one, request, sources[one.name], now, (former or {}).get(one.name)) for one in accepted
+    )
     waves = waves_for(targets, request)
     failures = budget(len(targets), request.max_failures, stop_on_failure=request.stop_on_failure)
     away = {t.name: t.away_seconds for t in targets}
     seconds = sum(max(away[n] for n in wave) + CANARY_SECONDS for wave in waves)
-    whole = codec.canonical([[t.name, t.digest] for t in targets] + [list(w) for w in waves] + [failures])
+    schedule, told = timing([e for t in targets for e in t.facts.environments])
+    whole = codec.canonical(
+        [[t.name, t.digest] for t in targets]
+        + [list(w) for w in waves]
+        + [failures]
+        + ([codec.dump(schedule)] if schedule else [])
+    )
     return Plan(
         request=request,
         source=source,
         targets=targets,
         waves=waves,
         refused=tuple(refusals),
-        cautions=dangers.plan_cautions(accepted, source, now),
+        cautions=(
+            *dangers.plan_cautions(accepted, source, now),
+            *(Caution(severity=Severity.NOTE, text=n) for n in notes),
+            *told,
+        ),
         seconds=seconds,
         digest=hashlib.sha256(whole).hexdigest(),
         made=now,
         max_failures=failures,
+        schedule=schedule,
     )
 
 
@@ -135,6 +166,7 @@ def _target_plan(
         cautions=dangers.cautions(facts, request, source, now),
         away_seconds=away if request.order is Order.DEFAULT else max(away, AWAY_DOCUMENTED),
         digest=digest_of(facts, request, source),
+        certificate=source.certificate if source.is_folder else None,
     )
 
 

@@ -11,13 +11,15 @@ from bot.domain.thumbprint import Thumbprint
 
 
 class RunState(StrEnum):
-    """Where a run stands. PROPOSED and WAITING can be decided; the last four are ends."""
+    """Where a run stands. PROPOSED and ASKING can be decided; the last four are ends."""
 
     PROPOSED = "waiting for approval"
+    WAITING = "waiting for its time"
+    """Approved, and not begun: its window is closed, or its time has not come."""
     RUNNING = "running"
     PAUSED = "paused"
     """What is being worked on is finished, nothing more is begun until somebody resumes it."""
-    WAITING = "waiting for the next approval"
+    ASKING = "waiting for the next approval"
     """Carried out in part; the next part needs an approval of its own."""
     STOPPING = "stopping at the next safe point"
     FINISHED = "finished"

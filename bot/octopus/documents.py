@@ -28,10 +28,11 @@ class Space:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
-    """Names of one space's environments and worker pools by their ids."""
+    """Names of one space's environments, worker pools and tenants by their ids."""
 
     environments: Mapping[str, str] = field(default_factory=dict)
     pools: Mapping[str, str] = field(default_factory=dict)
+    tenants: Mapping[str, str] = field(default_factory=dict)
 
 
 def path_of(record: Record) -> str:
@@ -81,6 +82,7 @@ def to_record(document: Document, *, kind: RecordKind, space: Space, names: Name
         roles=_named(document.get("Roles"), {}),
         pools=_named(document.get("WorkerPoolIds"), names.pools),
         os=_text(document.get("OperatingSystem")) or None,
+        tenants=_named(document.get("TenantIds"), names.tenants),
         version=(_text(version.get("Version")) or None) if isinstance(version, dict) else None,
         signature_algorithm=_text(endpoint.get("CertificateSignatureAlgorithm")) or None,
         proxy_id=_text(endpoint.get("ProxyId")) or None,

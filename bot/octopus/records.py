@@ -105,9 +105,8 @@ class Records:
         space = Space(id=record.space_id, name=record.space)
         if not has_certificate(document):
             raise self._wire.unexpected(path_of(record), f"{record.name} is no listening or polling Tentacle any more")
-        return to_record(
-            document, kind=record.kind, space=space, names=self._names(space, record.kind), url=self._wire.url
-        )
+        names = self._names(space, record.kind, tenants=bool(document.get("TenantIds")))
+        return to_record(document, kind=record.kind, space=space, names=names, url=self._wire.url)
 
     def pools(self, space_id: str) -> tuple[Pool, ...]:
         """Return the worker pools of a space with their sizes; without those whose workers a cloud provides."""
@@ -171,19 +170,24 @@ class Records:
 
     def _to_records(self, documents: list[Document], kind: RecordKind, space: Space) -> Iterator[Record]:
         tentacles = [d for d in documents if has_certificate(d)]
-        names = self._names(space, kind) if tentacles else Names()
+        tenants = any(d.get("TenantIds") for d in tentacles)
+        names = self._names(space, kind, tenants=tenants) if tentacles else Names()
         for document in tentacles:
             yield to_record(document, kind=kind, space=space, names=names, url=self._wire.url)
 
-    def _names(self, space: Space, kind: RecordKind) -> Names:
+    def _names(self, space: Space, kind: RecordKind, *, tenants: bool) -> Names:
+        """Return the names in a space; those of tenants only where a machine belongs to one, for a space has many."""
         now = self._wire.clock.monotonic()
         known = self._known.get((space.id, kind))
-        if known and now < known[0]:
+        if known and now < known[0] and (known[1].tenants or not tenants):
             return known[1]
         if kind is RecordKind.WORKER:
             names = Names(pools=self._by_id(f"/api/{space.id}/workerpools/all"))
         else:
-            names = Names(environments=self._by_id(f"/api/{space.id}/environments/all"))
+            names = Names(
+                environments=self._by_id(f"/api/{space.id}/environments/all"),
+                tenants=self._by_id(f"/api/{space.id}/tenants/all") if tenants else {},
+            )
         self._known[space.id, kind] = (now + NAMES_SECONDS, names)
         return names
 

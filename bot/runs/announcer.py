@@ -5,7 +5,7 @@ steps and one edit a second. Ends are made at once.
 """
 
 from bot.clock import Clock
-from bot.domain.run import OutcomeKind
+from bot.domain.run import Hold, OutcomeKind
 from bot.runs.ledger import Ledger
 from bot.runs.outbox import DurableOutbox, Made
 from bot.slack import messages
@@ -100,6 +100,16 @@ class Announcer:
         self._show(run_id)
         self.say(run_id, f"resumed:{key}", messages.resumed(user))
 
+    def closed(self, run_id: str, hold: Hold) -> None:
+        """Say that its window has closed, and until when it waits."""
+        self._show(run_id)
+        self.say(run_id, f"closed:{hold.since.isoformat()}", messages.closed(hold))
+
+    def opened(self, run_id: str, hold: Hold) -> None:
+        """Say that a run which waited goes on, or begins."""
+        self._show(run_id)
+        self.say(run_id, f"opened:{hold.since.isoformat()}", messages.opened(hold))
+
     def stopped_itself(self, run_id: str) -> None:
         """Say that the run begins nothing more, and why."""
         self._show(run_id)
@@ -148,6 +158,11 @@ class Announcer:
     def post(self, key: str, channel: str, message: Message, thread: str | None) -> None:
         """Answer a question where it was asked."""
         self._outbox.put(key, channel, message, thread_ts=thread, final=True)
+        self._notifier.wake()
+
+    def attach(self, key: str, channel: str, message: Message, file: File, *, parent: str) -> None:
+        """Attach a file in the thread of an answer, given by its key."""
+        self._outbox.put(key, channel, message, parent=parent, final=True, file=file)
         self._notifier.wake()
 
     def whisper(self, channel: str, user: str, message: Message, thread: str | None = None) -> None:

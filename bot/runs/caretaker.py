@@ -1,6 +1,7 @@
 """The caretaker: what must happen without anybody asking. Expiry, runs that were decided but not begun, old keys."""
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
@@ -12,8 +13,8 @@ from bot.domain.server_planner import NODE
 from bot.runs.engine import DurableEngine
 from bot.runs.gates import OPEN, Gate
 from bot.runs.node_steps import NodeSteps
+from bot.runs.retention import Retention
 from bot.runs.rotation import Gear, Rotation
-from bot.runs.server_watch import LOOK
 
 log = structlog.get_logger("octocert.caretaker")
 
@@ -27,24 +28,47 @@ SWEEP_AGAIN_HOURS = 1.0
 
 
 class Caretaker:
-    """One thread that looks at the ledger again and again; all that it does may be repeated."""
+    """One thread that looks at the ledger again and again; all that it does may be repeated.
 
-    def __init__(self, gear: Gear, engine: DurableEngine, rotation: Rotation, nodes: NodeSteps) -> None:
+    Of several bots only the one that leads does rounds; another one takes up where it was.
+    """
+
+    def __init__(
+        self,
+        gear: Gear,
+        engine: DurableEngine,
+        rotation: Rotation,
+        nodes: NodeSteps,
+        *,
+        retention: Retention | None = None,
+        leads: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._gear = gear
         self._ledger = gear.ledger
         self._announcer = gear.announcer
         self._audit = gear.audit
-        self._clock = gear.clock
         self._engine = engine
+        self._control = gear.control
         self._rotation = rotation
         self._nodes = nodes
+        self._clock = gear.clock
+        self._retention = retention
+        self._leads = leads
+        self._led = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="caretaker", daemon=True)
 
     def start(self) -> None:
-        """Begin; runs that were approved just before a crash are begun now."""
+        """Begin the rounds."""
+        if self._leads():
+            self._take_up()
+        self._thread.start()
+
+    def _take_up(self) -> None:
+        """Begin the runs that were approved just before a crash, of this bot or of the one that led before."""
+        self._led = True
         self._announcer.start()
-        for run in self._ledger.in_state(RunState.RUNNING, RunState.PAUSED, RunState.STOPPING, RunState.WAITING):
+        for run in self._ledger.in_state(RunState.RUNNING, RunState.PAUSED, RunState.STOPPING, RunState.ASKING):
             self._announcer.decided(run.id)
             self._engine.start(run.id)
             for gate in self._gear.gates.of(run.id):
@@ -52,7 +76,6 @@ class Caretaker:
                     self._engine.start_part(run.id, gate.part, gate.nonce)
         for run_id, _ in self._ledger.undecided():
             self._announcer.root(run_id)
-        self._thread.start()
 
     def stop(self) -> None:
         """End after the present round."""
@@ -67,6 +90,11 @@ class Caretaker:
     def _work(self) -> None:
         while not self._stop.wait(ROUND_SECONDS):
             try:
+                if not self._leads():
+                    self._led = False
+                    continue
+                if not self._led:
+                    self._take_up()
                 self.look_around()
             except Exception:
                 log.exception("the caretaker's round failed; it goes on")
@@ -82,15 +110,14 @@ class Caretaker:
                 self._announcer.expired(run_id)
             elif refusal := self._announcer.refusal(run_id):
                 self._take_back(run_id, refusal)
-        for gate in self._gear.gates.expired():
-            self._close(gate)
-        for due_id in self._gear.notes.due():
-            self._engine.start_part(due_id, LOOK, "once")
-            self._gear.notes.looked(due_id)
+        for run_id in self._control.due():
+            self._engine.start(run_id)
         due = self._ledger.copies(due=True)[:SWEEPS_A_ROUND]
         if due:
             with ThreadPoolExecutor(SWEEPS_AT_ONCE, thread_name_prefix="sweep") as threads:
                 list(threads.map(lambda copy: self._sweep(*copy), due))
+        if self._retention:
+            self._retention.look()
 
     def _close(self, gate: Gate) -> None:
         """Deny what nobody decided in time."""
@@ -113,7 +140,7 @@ class Caretaker:
 
     def _sweep(self, run_id: str, target: str) -> None:
         """Remove the copy of a configuration, and with it the old key, from its host."""
-        if self._stop.is_set():
+        if self._stop.is_set() or not self._leads():
             return
         try:
             standing = self._ledger.standing(run_id)

@@ -47,7 +47,8 @@ class RunCarrier:
             self._server.carry(run_id, "")
             return
         waves = plan.waves
-        fresh = set(step("recheck", self._recheck, run_id))
+        may: bool = step("begin", self._gear.control.may_go_on, run_id)
+        fresh = set(step("recheck", self._recheck, run_id) if may else [])
         for number, wave in enumerate(waves):
             names = [n for n in wave if n in fresh]
             if names and not self._wave(run_id, number, names):
@@ -140,13 +141,13 @@ class RunCarrier:
             return []
         fresh = []
         for target in plan.targets:
-            now = facts.get(found.get(target.name, ""))
+            now, source = facts.get(found.get(target.name, "")), plan.source_of(target)
             if now is None:
                 self._stale(run_id, target.name, ["its records are no longer in Octopus"])
-            elif digest_of(now, plan.request, plan.source) != target.digest:
-                different = changes(target.facts, now, plan.request, plan.source)
+            elif digest_of(now, plan.request, source) != target.digest:
+                different = changes(target.facts, now, plan.request, source)
                 self._stale(run_id, target.name, different or ["what decides its steps"])
-            elif refusal := dangers.refusal(now, plan.request, plan.source, index, alone=len(plan.targets) == 1):
+            elif refusal := dangers.refusal(now, plan.request, source, index, alone=len(plan.targets) == 1):
                 self._skip(run_id, target.name, refusal.reason)
             else:
                 fresh.append(target.name)
@@ -181,7 +182,11 @@ class RunCarrier:
         go = gear.control.may_begin(run_id)
         if go is not Go.NOW:
             return go.value
-        host = gear.ledger.target(run_id, name).facts.host
+        facts = gear.ledger.target(run_id, name).facts
+        if problem := gear.breaker.problem(self._rotation.endpoint(facts)):
+            gear.control.stop_itself(run_id, f"{problem}, and more tries would lock the account")
+            return Go.NEVER.value
+        host = facts.host
         assert host is not None
         holder = gear.ledger.lock_host(host.address, run_id)
         if holder != run_id:

@@ -11,6 +11,7 @@ from bot.domain.run import Hold, RunState, Standing
 from bot.runs.announcer import Announcer
 from bot.runs.engine import Leaving
 from bot.runs.ledger import Ledger
+from bot.runs.timetable import Timetable
 from bot.slack import messages
 
 log = structlog.get_logger("octocert.control")
@@ -34,10 +35,13 @@ class Go(StrEnum):
 class Control:
     """Reads the ledger and changes it by compare-and-set, so that every question may be asked again after a crash."""
 
-    def __init__(self, ledger: Ledger, announcer: Announcer, audit: AuditLog, clock: Clock) -> None:
+    def __init__(
+        self, ledger: Ledger, announcer: Announcer, audit: AuditLog, timetable: Timetable, clock: Clock
+    ) -> None:
         self._ledger = ledger
         self._announcer = announcer
         self._audit = audit
+        self._timetable = timetable
         self._clock = clock
         self._leaving = threading.Event()
 
@@ -63,7 +67,36 @@ class Control:
         if spent := self._spent(run_id, standing):
             self.stop_itself(run_id, spent)
             return Go.NEVER
-        return Go.LATER if standing.state is RunState.PAUSED else Go.NOW
+        if standing.state is RunState.PAUSED:
+            return Go.LATER
+        return self._by_the_clock(run_id, standing)
+
+    def _by_the_clock(self, run_id: str, standing: Standing) -> Go:
+        """Hold a run whose window is closed, and let it go on when it opens; each is said once."""
+        schedule = self._ledger.plan(run_id).schedule
+        if schedule is None:
+            return Go.NOW
+        told = self._timetable.opening(schedule)
+        if told.is_open and standing.hold:
+            self._ledger.hold(run_id, None)
+            self._announcer.opened(run_id, standing.hold)
+        elif not told.is_open and standing.hold is None:
+            hold = Hold(why="its window is closed", since=self._clock.now(), until=told.until)
+            self._ledger.hold(run_id, hold)
+            self._announcer.closed(run_id, hold)
+        return Go.NOW if told.is_open else Go.LATER
+
+    def due(self) -> list[str]:
+        """Let approved runs begin whose time has come, and return their ids; each is returned once."""
+        begun = []
+        for run_id in self._ledger.ids_in(RunState.WAITING):
+            hold = self._ledger.standing(run_id).hold
+            told = self._timetable.opening(self._ledger.plan(run_id).schedule)
+            if told.is_open and self._ledger.move(run_id, of=(RunState.WAITING,), to=RunState.RUNNING):
+                if hold:
+                    self._announcer.opened(run_id, hold)
+                begun.append(run_id)
+        return begun
 
     def _spent(self, run_id: str, standing: Standing) -> str:
         most = self._ledger.plan(run_id).max_failures

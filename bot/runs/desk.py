@@ -6,26 +6,38 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
-from bot.domain import names
 from bot.domain.commands import Command, parse
 from bot.domain.errors import UserError
+from bot.domain.inventory import row_of
 from bot.domain.plan import Request
 from bot.domain.policy import Policy
 from bot.domain.run import Run
 from bot.runs.asking import Asker, Click
 from bot.runs.engine import DurableEngine
 from bot.runs.inspector import Inspector
+from bot.runs.intake import Intake
 from bot.runs.proposals import Proposals
 from bot.runs.rotation import Gear
+from bot.runs.selecting import Selecting
 from bot.runs.server_proposals import ServerProposals, is_server
 from bot.runs.steering import Steering
 from bot.slack import messages
-from bot.slack.message import Message
+from bot.slack.inventory_message import MOST_ROWS
+from bot.slack.message import File, Message
 
 log = structlog.get_logger("octocert.desk")
 
 HANDS = 16
 """How many commands and clicks are worked on at once; what comes on top waits its turn, acknowledged already."""
+LOOKING = ("rotate", "plan", "show-thumbprint", "inventory")
+"""Commands that visit hosts: who gives one lets a refused account try once more."""
+UNFINISHED = (
+    "I am being stopped and could not finish what you asked for. In a minute look at `status`; if it is not there, ask "
+    "again."
+)
+"""What somebody is told whose command or click was acknowledged and then not finished."""
+READS_AT_ONCE = 8
+"""Records whose health is read at the same time; Octopus's rate limit is the pace."""
 RECENT = 10
 """How many runs or entries `status` and `history` show."""
 
@@ -44,11 +56,13 @@ class Desk:
         self._policy = policy
         self._proposals = Proposals(gear, inspector, engine, policy)
         self._steering = Steering(gear, policy)
-        self._workers = ThreadPoolExecutor(HANDS, thread_name_prefix="desk")
+        self._intake = Intake(HANDS, lambda asker: self._whisper(asker, messages.problem(UNFINISHED)))
+        self._selecting = Selecting(inspector, gear.clock)
         self._commands: dict[str, Callable[[Command, Asker], None]] = {
             "help": self._help,
             "show-thumbprint": self._show_thumbprint,
             "check-health": self._check_health,
+            "inventory": self._inventory,
             "rotate": self._rotate,
             "plan": self._plan,
             "status": self._status,
@@ -60,15 +74,19 @@ class Desk:
 
     def close(self) -> None:
         """Take nothing more, end what is being worked on."""
-        self._workers.shutdown(wait=True, cancel_futures=True)
+        self._intake.close()
+
+    def tell_unfinished(self) -> None:
+        """Tell everybody whose command or click is still worked on that the bot stops now."""
+        self._intake.tell_unfinished()
 
     def command(self, text: str, asker: Asker) -> None:
         """Take the words after the slash command or the mention."""
-        self._workers.submit(self._guarded, asker, lambda: self._obey(text, asker))
+        self._intake.take(asker, lambda: self._guarded(asker, lambda: self._obey(text, asker)))
 
     def click(self, click: Click) -> None:
         """Take one press of one of our buttons."""
-        self._workers.submit(self._guarded, click.asker, lambda: self._press(click))
+        self._intake.take(click.asker, lambda: self._guarded(click.asker, lambda: self._press(click)))
 
     def _guarded(self, asker: Asker, work: Callable[[], None]) -> None:
         """Do a piece of work once; whatever goes wrong is said to who asked, and nothing fails silently."""
@@ -90,6 +108,8 @@ class Desk:
 
     def _obey(self, text: str, asker: Asker) -> None:
         command = parse(text)
+        if command.name in LOOKING:
+            self._gear.breaker.ask_again()
         self._commands[command.name](command, asker)
 
     def _help(self, command: Command, asker: Asker) -> None:
@@ -104,9 +124,15 @@ class Desk:
             self._post(asker, messages.server_thumbprint(told, nodes, now=self._gear.clock.now()))
             return
         self._whisper(asker, messages.working(f"Looking at {_listed(command.arguments)} from every side…"))
-        index = self._inspector.index()
-        facts = self._inspector.look(names.match(command.arguments, index), index, deeply=False)
+        selected = self._selecting.select(command.arguments)
+        facts = selected.facts or self._inspector.look(selected.groups, selected.index, deeply=False)
+        self._note(asker, selected.notes)
         self._post(asker, messages.thumbprints(facts, now=self._gear.clock.now()))
+
+    def _note(self, asker: Asker, notes: tuple[str, ...]) -> None:
+        """Say what whoever asked must know of the selection."""
+        if notes:
+            self._whisper(asker, messages.problem(" ".join(f"{n[0].upper()}{n[1:]}." for n in notes)))
 
     def _check_health(self, command: Command, asker: Asker) -> None:
         if is_server(command.arguments):
@@ -114,13 +140,34 @@ class Desk:
             self._post(asker, messages.server_health(self._server.facts()))
             return
         octopus, deadline = self._gear.octopus, self._gear.deadlines.health_task
-        groups = names.match(command.arguments, self._inspector.index())
+        selected = self._selecting.select(command.arguments)
+        groups = selected.groups
+        self._note(asker, selected.notes)
         records = [r for g in groups for r in g.records]
         started = octopus.start_health(records, f"octocert check-{asker.key[-24:]}")
         self._post(asker, messages.health_started([g.name for g in groups], [t.url for t in started.values()]))
         results = {space: octopus.follow(task, deadline) for space, task in started.items()}
-        reports = [octopus.health(r, results.get(r.space_id)) for r in records]
+        with ThreadPoolExecutor(READS_AT_ONCE, thread_name_prefix="health") as threads:
+            reports = list(threads.map(lambda r: octopus.health(r, results.get(r.space_id)), records))
         self._post(asker, messages.health_result(reports))
+
+    def _inventory(self, command: Command, asker: Asker) -> None:
+        shown = _listed(command.arguments) if command.arguments else "the whole estate"
+        self._whisper(asker, messages.working(f"Looking at {shown}; that takes a while where it is large…"))
+        selected = self._selecting.select(command.arguments)
+        facts = selected.facts or self._inspector.look(selected.groups, selected.index, deeply=False)
+        now = self._gear.clock.now()
+        rows = [row_of(f, now) for f in facts]
+        self._post(asker, messages.inventory(rows, selected.notes))
+        if len(rows) > MOST_ROWS:
+            file = File(f"octocert-inventory-{now:%Y%m%d-%H%M%S}.csv", "Inventory", messages.inventory_csv(rows))
+            self._gear.announcer.attach(
+                f"{asker.key}:file",
+                asker.channel,
+                messages.inventory_attached(rows),
+                file,
+                parent=f"{asker.key}:answer",
+            )
 
     def _request(self, command: Command, asker: Asker) -> Request:
         return Request(
@@ -137,6 +184,8 @@ class Desk:
             batch=command.batch,
             max_failures=command.max_failures,
             stop_on_failure=command.stop_on_failure,
+            at=command.at,
+            window=command.window,
         )
 
     def _rotate(self, command: Command, asker: Asker) -> None:
@@ -230,6 +279,7 @@ class Desk:
             case "resume":
                 refusal = self._steering.resume(run, asker)
             case "retry":
+                self._gear.breaker.ask_again()
                 refusal = self._proposals.retry(run, asker)
             case "roll_back":
                 refusal = self._proposals.roll_back(run, asker)

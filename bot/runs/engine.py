@@ -9,7 +9,8 @@ import math
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
@@ -21,7 +22,12 @@ from bot.runs.database import Database
 from bot.secrets import Secret
 
 VERSION = "octocert-1"
-"""A constant: work of another application version would silently be stuck. Changes of a workflow go by DBOS.patch()."""
+"""A constant, for work of another application version is stuck without a word. The rule for whoever changes a workflow:
+
+What a workflow does between its steps (which ones, in which order, with which names) may only change under
+`DBOS.patch("name")`, so that runs of the release before go on their old way. Steps themselves may change at any time.
+This text changes only if that is impossible; then the release notes must say: finish or stop all runs before.
+"""
 POLL_SECONDS = 0.1
 """How often the queues look for work."""
 DRAIN_SECONDS = 20.0
@@ -30,6 +36,8 @@ CHILD_SECONDS = 0.25
 """How often a run looks whether the work on its targets has ended."""
 MAX_RECOVERIES = 50
 """How often a workflow is resumed after crashes before it is given up."""
+DELETED_AT_ONCE = 500
+"""Workflows that one transaction deletes."""
 RUNS_AT_ONCE = 50
 """How many runs may be carried out at the same time."""
 
@@ -119,6 +127,8 @@ class _Current:
     carrier: Carrier | None = None
     leaving = threading.Event()
     """Set when no step may be begun any more."""
+    guard: Callable[[], None] = staticmethod(lambda: None)
+    """Called before each step: ends the process where others may be at work on the same run."""
     ended = frozenset({"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
     """DBOS's words for workflows that will not go on."""
 
@@ -164,6 +174,9 @@ class DurableEngine:
         self._in_flight = in_flight
         self._drain = drain
         self._is_launched = False
+        self.executor = "embedded" if database.is_sqlite else f"{socket.gethostname()[:80]}-{uuid.uuid4().hex[:8]}"
+        """This process's id: another one at each start where several share a database, or they would steal work."""
+        _Current.guard = lambda: None
         _Current.carrier = carrier
         _Current.leaving = threading.Event()
 
@@ -174,11 +187,10 @@ class DurableEngine:
 
     def launch(self) -> None:
         """Start working; what a crash interrupted is resumed about a second later."""
-        boot = "embedded" if self._database.is_sqlite else f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
         config: DBOSConfig = {
             "name": "octocert",
             "application_version": VERSION,
-            "executor_id": boot,
+            "executor_id": self.executor,
             "system_database_engine": self._database.engine,
             "serializer": StrictJson(),
             "enable_otlp": False,
@@ -193,6 +205,41 @@ class DurableEngine:
                 name, worker_concurrency=width, polling_interval_sec=POLL_SECONDS, on_conflict="always_update"
             )
         self._is_launched = True
+
+    def guard_by(self, guard: Callable[[], None]) -> None:
+        """Have this called before each step."""
+        _Current.guard = guard
+
+    def owners(self) -> set[str]:
+        """Return the ids of the processes that have work under way."""
+        if not self.is_running:
+            return set()
+        found = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
+        return {status.executor_id for status in found if status.executor_id}
+
+    def take_over(self, executors: Iterable[str]) -> int:
+        """Have others go on with the work of dead processes; return how many pieces that are.
+
+        By a function that DBOS keeps for itself since 3.0, held to its promise by a test: its public one would revive
+        what was cancelled meanwhile. Repeats are harmless.
+        """
+        return len(DBOS._recover_pending_workflows(list(executors)))  # noqa: SLF001
+
+    def stuck(self) -> dict[str, int]:
+        """Return how much work waits for another application version than ours: nobody does it."""
+        found: Counter[str] = Counter()
+        for state in ("PENDING", "ENQUEUED"):
+            for status in DBOS.list_workflows(status=state, load_input=False, load_output=False):
+                if status.app_version and status.app_version != VERSION:
+                    found[status.app_version] += 1
+        return dict(found)
+
+    def forget(self, run_id: str) -> None:
+        """Delete what is kept of a run that is over, with all its parts."""
+        found = DBOS.list_workflows(workflow_id_prefix=run_id, load_input=False, load_output=False)
+        mine = [w.workflow_id for w in found if w.workflow_id.partition(":")[0] == run_id]
+        for begin in range(0, len(mine), DELETED_AT_ONCE):
+            DBOS.delete_workflows(mine[begin : begin + DELETED_AT_ONCE])
 
     def leave(self) -> None:
         """Begin no step any more; those that run go on to their end."""
@@ -218,6 +265,7 @@ class DurableEngine:
         """Run one durable step inside a workflow; its arguments and result are plain JSON."""
         if _Current.leaving.is_set():
             raise Leaving
+        _Current.guard()
 
         def measured(*given: Any) -> T:
             with bound_contextvars(step=name), telemetry.timed(telemetry.STEP_SECONDS, step=name) as timing:
@@ -248,10 +296,13 @@ class DurableEngine:
     @staticmethod
     def tend_all(run_id: str, targets: Sequence[str], task: str) -> dict[str, dict[str, Any]]:
         """Do one phase's work on several Tentacles, as many at once as the queue allows; called inside `carry`."""
+        if _Current.leaving.is_set():
+            raise Leaving
         handles = {}
         for target in targets:
             with SetWorkflowID(f"{run_id}:{task}:{target}"):
                 handles[target] = DBOS.enqueue_workflow("targets", _tend, run_id, target, task)
+        _wait_for([handle.workflow_id for handle in handles.values()])
         return {target: handle.get_result() for target, handle in handles.items()}
 
     @staticmethod

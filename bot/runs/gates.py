@@ -70,7 +70,7 @@ class Gates:
                 )
             found = self.waiting(run_id)
             assert found is not None
-        self._ledger.move(run_id, of=(RunState.RUNNING,), to=RunState.WAITING)
+        self._ledger.move(run_id, of=(RunState.RUNNING,), to=RunState.ASKING)
         return found
 
     def waiting(self, run_id: str) -> Gate | None:
@@ -102,7 +102,7 @@ class Gates:
         with self._engine.begin() as connection:
             if connection.execute(changed).rowcount != 1:
                 return None
-        self._ledger.move(gate.run_id, of=(RunState.WAITING,), to=RunState.RUNNING)
+        self._ledger.move(gate.run_id, of=(RunState.ASKING,), to=RunState.RUNNING)
         return self.find(gate.run_id, gate.nonce)
 
     def _read(self, query: sa.Select[tuple[object, ...]]) -> list[Gate]:

@@ -70,15 +70,23 @@ class Inspector:
 
     def index(self) -> EstateIndex:
         """Return all records that the key can see."""
-        return self._tools.octopus.index()
+        found = self._tools.octopus.index()
+        telemetry.CERTIFICATES.keep({record.id for record in found.records})
+        return found
 
     def look(
-        self, groups: Sequence[TargetGroup], index: EstateIndex, *, deeply: bool = True, sighted: bool = True
+        self,
+        groups: Sequence[TargetGroup],
+        index: EstateIndex,
+        *,
+        deeply: bool = True,
+        sighted: bool = True,
+        on_seen: Callable[[], None] | None = None,
     ) -> list[TargetFacts]:
-        """Return the facts of these targets.
+        """Return the facts of these targets; `deeply` also asks Octopus for tasks, permissions and pools.
 
-        `deeply` also asks Octopus for tasks, permissions and pools; without `sighted`, what is served is not looked at
-        from outside, which costs a request to Octopus for each target.
+        Without `sighted`, what is served is not looked at from outside, which costs Octopus a request for each target;
+        `on_seen` is called after each target.
         """
         if not groups:
             return []
@@ -112,6 +120,8 @@ class Inspector:
         found = []
         for future in futures:
             facts = future.result()
+            if on_seen:
+                on_seen()
             names = {p for r in facts.records for p in r.pools}
             mine = tuple(p for r in facts.records for p in pools.get(r.space_id, ()) if p.name in names)
             found.append(replace(facts, missing_permissions=missing, pools=tuple(dict.fromkeys(mine))))
@@ -149,7 +159,7 @@ class Inspector:
         instance, instance_error = find_instance(first, host, reach.instance) if host else (None, None)
         ids = {r.id for r in group.records}
         endpoint = endpoint_of(first)
-        _note_expiry(group.name, [f.result() for f in sightings], instance)
+        _note_expiry(first.id, [f.result() for f in sightings], instance)
         return TargetFacts(
             name=group.name,
             style=first.style,
@@ -188,12 +198,12 @@ class _Shared:
             return None, str(error)
 
 
-def _note_expiry(name: str, sightings: Sequence[Sighting], instance: Instance | None) -> None:
+def _note_expiry(record: str, sightings: Sequence[Sighting], instance: Instance | None) -> None:
     """Have the metrics know until when the certificate holds that is in use."""
     seen = [*sightings, *([instance.served] if instance and instance.served else [])]
     ends = [s.certificate.not_after for s in seen if s.certificate]
     if ends:
-        telemetry.CERTIFICATES.saw(name, ends[0])
+        telemetry.CERTIFICATES.saw(record, ends[0])
 
 
 def _quietly(future: Future[Thumbprint]) -> Thumbprint | None:

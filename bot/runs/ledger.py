@@ -172,6 +172,12 @@ class Ledger:
             rows = connection.execute(query).all()
         return [self._run(row) for row in rows]
 
+    def ids_in(self, state: RunState) -> list[str]:
+        """Return the ids of the runs that are in a state."""
+        query = sa.select(tables.runs.c.id).where(tables.runs.c.state == state.value).order_by(tables.runs.c.created)
+        with self._engine.connect() as connection:
+            return list(connection.execute(query).scalars())
+
     def undecided(self) -> list[tuple[str, datetime]]:
         """Return the ids of the proposals that wait for a decision, and when they expire."""
         query = sa.select(tables.runs.c.id, tables.runs.c.expires).where(tables.runs.c.state == RunState.PROPOSED.value)
@@ -312,6 +318,18 @@ class Ledger:
             insert_new(connection, tables.host_locks, host=host.casefold(), run_id=run_id, since=now)
             holder = sa.select(tables.host_locks.c.run_id).where(tables.host_locks.c.host == host.casefold())
             return str(connection.execute(holder).scalar_one())
+
+    def lock_of(self, host: str) -> str | None:
+        """Return the id of the run that holds the lock of a host, None if none does."""
+        query = sa.select(tables.host_locks.c.run_id).where(tables.host_locks.c.host == host.casefold())
+        with self._engine.connect() as connection:
+            return connection.execute(query).scalar()
+
+    def locked_hosts(self) -> list[str]:
+        """Return the hosts that any run has locked."""
+        with self._engine.connect() as connection:
+            query = sa.select(tables.host_locks.c.host).order_by(tables.host_locks.c.host)
+            return list(connection.execute(query).scalars())
 
     def release_hosts(self, run_id: str, hosts: Iterable[str] | None = None) -> None:
         """Give back the locks that a run holds, all of them where no hosts are named."""

@@ -1,7 +1,8 @@
 """The outbox: every message that must reach Slack, durable until it has. The newest version of a message wins.
 
-A message that changes with every step of a fleet is only marked, and made when it is about to be sent. Marks are not
-stored: what they stand for is in the ledger, and `mark_open` marks all again that may be out of date after a crash.
+A message that changes with every step of a fleet is only marked, and made when it is about to be sent. A bot that is
+alone has its marks in memory: what they stand for is in the ledger, and `mark_open` marks all again that may be out of
+date after a crash. Where several bots share a Postgres, the marks are in it: whoever marks is not who sends.
 """
 
 import json
@@ -34,6 +35,7 @@ class DurableOutbox:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+        self._is_shared = engine.dialect.name == "postgresql"
         self._make: Callable[[str], Made | None] = lambda _: None
         self._lock = threading.Lock()
         self._marked: dict[str, None] = {}
@@ -46,6 +48,8 @@ class DurableOutbox:
 
     def mark(self, key: str) -> bool:
         """Note that a message has changed, to be made when it is about to be sent; return False if there is none."""
+        if self._is_shared:
+            return self._mark_for_all(key)
         if key not in self._open:
             with self._engine.connect() as connection:
                 query = sa.select(posts.c.seq).where(posts.c.key == key, posts.c.final.is_(False))
@@ -55,6 +59,15 @@ class DurableOutbox:
             self._open.add(key)
             self._marked[key] = None
         return True
+
+    def _mark_for_all(self, key: str) -> bool:
+        which = (posts.c.key == key, posts.c.final.is_(False))
+        with self._engine.connect() as connection:
+            is_stale = connection.execute(sa.select(posts.c.stale).where(*which)).scalar()
+        if is_stale is False:
+            with self._engine.begin() as connection:
+                connection.execute(posts.update().where(*which, posts.c.stale.is_(False)).values(stale=True))
+        return is_stale is not None
 
     def mark_open(self, suffix: str) -> None:
         """Mark all messages that are not final and whose keys end so: a crash may have lost their marks."""
@@ -68,6 +81,10 @@ class DurableOutbox:
         """Return a marked message as it should stand now; None where Slack has it so already."""
         with self._lock:
             self._marked.pop(post.key, None)
+        if self._is_shared:
+            # before it is made: what changes from now on marks it again
+            with self._engine.begin() as connection:
+                connection.execute(posts.update().where(posts.c.key == post.key).values(stale=False))
         made = self._make(post.key)
         if made:
             self.put(post.key, post.channel, made.message, rich=made.rich, final=made.final)
@@ -94,6 +111,7 @@ class DurableOutbox:
         if file:
             values["file"] = json.dumps([file.name, file.title, file.text], ensure_ascii=False)
         if final:
+            values["stale"] = False
             with self._lock:
                 self._marked.pop(key, None)
                 self._open.discard(key)
@@ -129,7 +147,8 @@ class DurableOutbox:
             .limit(limit)
         )
         if not all_of:
-            query = query.where(posts.c.sent < posts.c.version, posts.c.refusal.is_(None))
+            is_due = sa.and_(posts.c.sent < posts.c.version, posts.c.refusal.is_(None))
+            query = query.where(sa.or_(posts.c.stale, is_due) if self._is_shared else is_due)
         with self._engine.connect() as connection:
             return [
                 Post(
@@ -142,6 +161,7 @@ class DurableOutbox:
                     final=row.final,
                     rich=_load(row.rich) if row.rich else None,
                     file=File(*json.loads(row.file)) if row.file else None,
+                    stale=row.stale,
                 )
                 for row in connection.execute(query)
             ]

@@ -5,13 +5,14 @@ from dataclasses import replace
 from datetime import timedelta
 
 from bot.audit import Entry
+from bot.domain.certificate import CertificateDetails
 from bot.domain.errors import UserError
-from bot.domain.facts import EstateIndex, TargetFacts
+from bot.domain.facts import EstateIndex
 from bot.domain.names import TargetGroup, match
-from bot.domain.plan import Plan, Request, Source
+from bot.domain.plan import Plan, Refusal, Request, Source
 from bot.domain.planner import make_plan, narrowed
 from bot.domain.policy import Policy
-from bot.domain.run import Decision, Run, RunState
+from bot.domain.run import Decision, Hold, Run, RunState
 from bot.domain.thumbprint import Thumbprint
 from bot.runs.asking import Asker
 from bot.runs.engine import DurableEngine
@@ -19,7 +20,9 @@ from bot.runs.gates import OPEN, Gate
 from bot.runs.inspector import Inspector
 from bot.runs.ledger import new_run_id
 from bot.runs.rotation import Gear
+from bot.runs.selecting import Selecting
 from bot.runs.steering import Steering
+from bot.runs.timetable import OUTSIDE
 from bot.slack import messages
 
 UNDECIDED = (RunState.PROPOSED,)
@@ -36,13 +39,13 @@ class Proposals:
         self._engine = engine
         self._policy = policy
         self._steering = Steering(gear, policy)
+        self._selecting = Selecting(inspector, gear.clock)
 
     def plan(self, request: Request) -> Plan:
         """Look at the estate and make a plan; UserError where the request itself cannot be understood."""
         source = self._source(request.source)
-        index = self._inspector.index()
-        groups = match(request.names, index)
-        return self._plan(request, source, groups, index, {})
+        selected = self._selecting.select(request.names)
+        return self._plan(request, source, selected.groups, selected.index, {}, selected.notes)
 
     def _plan(
         self,
@@ -51,9 +54,39 @@ class Proposals:
         groups: Sequence[TargetGroup],
         index: EstateIndex,
         former: Mapping[str, Thumbprint],
+        notes: Sequence[str] = (),
     ) -> Plan:
-        facts: list[TargetFacts] = self._inspector.look(groups, index)
-        return make_plan(request, source, facts, index, (), self._gear.clock.now(), former=former)
+        now = self._gear.clock.now()
+        own, refused = self._own_files(source, [g.name for g in groups])
+        left = {r.name for r in refused}
+        facts = self._inspector.look([g for g in groups if g.name not in left], index)
+        return make_plan(
+            request,
+            source,
+            facts,
+            index,
+            refused,
+            now,
+            former=former,
+            own=own,
+            notes=notes,
+            timing=lambda environments: self._gear.timetable.schedule(request, environments),
+        )
+
+    def _own_files(
+        self, source: Source, names: Sequence[str]
+    ) -> tuple[dict[str, CertificateDetails] | None, list[Refusal]]:
+        """Return what the PFX file of each target holds, and a refusal for each without a fit one."""
+        if not source.is_folder:
+            return None, []
+        own: dict[str, CertificateDetails] = {}
+        refused = []
+        for name in names:
+            try:
+                own[name] = self._gear.sources.check(source.pfx or "", self._gear.clock.now(), target=name)
+            except UserError as error:
+                refused.append(Refusal(name=name, reason=str(error), advice="Then ask again."))
+        return own, refused
 
     def _source(self, text: str) -> Source:
         source = Source(text=text)
@@ -61,6 +94,8 @@ class Proposals:
             return source
         if source.pfx is None:
             raise UserError(f"“{text}” is no source of certificates. Use new-certificate or pfx:NAME.")
+        if self._gear.sources.is_folder(source.pfx):
+            return Source(text=text, is_folder=True)
         return Source(text=text, certificate=self._gear.sources.check(source.pfx, self._gear.clock.now()))
 
     def propose(self, request: Request, plan: Plan, run_id: str = "") -> Run:
@@ -87,10 +122,14 @@ class Proposals:
         decision = Decision(user=asker.user, user_name=asker.user_name, approved=approved, at=now, reason=reason)
         kind = "approved" if approved else "denied"
         to = RunState.RUNNING if approved else RunState.DENIED
-        if not gear.ledger.move(run.id, of=UNDECIDED, to=to, decision=decision):
+        hold, told = None, gear.timetable.opening(run.plan.schedule)
+        if approved and not told.is_open:
+            to = RunState.WAITING
+            hold = Hold(why="its time has not come", since=now, until=told.until)
+        if not gear.ledger.move(run.id, of=UNDECIDED, to=to, decision=decision, hold=hold):
             return self._too_late(gear.ledger.run(run.id))
         self._audit(f"{run.id}:{kind}", kind, asker.user, run.id, run.plan, reason)
-        if approved:
+        if to is RunState.RUNNING:
             self._engine.start(run.id)
         gear.announcer.decided(run.id)
         return None
@@ -182,6 +221,7 @@ class Proposals:
             user=asker.user,
             user_name=asker.user_name,
             names=tuple(failed),
+            at="",
             reason=f"what failed in {run.id}" + (f": {asked.reason}" if asked.reason else ""),
         )
         plan = self.plan(request)
@@ -223,7 +263,8 @@ class Proposals:
             names=tuple(former),
             source=f"backup:{run.id}",
             reason=f"roll back of {run.id}",
-            accept=run.plan.request.accept,
+            # whoever needs the way back needs it now: windows are told, not waited for
+            accept=(*run.plan.request.accept, OUTSIDE),
         )
         index = self._inspector.index()
         plan = self._plan(request, Source(text=request.source), match(request.names, index), index, former)

@@ -25,7 +25,9 @@ from bot.runs.inspector import See
 from bot.runs.ledger import Ledger
 from bot.runs.legs import ON_HOST, Leg, legs_of
 from bot.runs.notes import Notes
+from bot.runs.timetable import Timetable
 from bot.settings_tables import Deadlines
+from bot.windows.breaker import Breaker
 from bot.windows.errors import RemoteError, RemoteErrorKind
 from bot.windows.hands import Action, Applied, Hands, Job, Progress
 from bot.windows.transport import Endpoint
@@ -58,6 +60,7 @@ class Gear:
     ledger: Ledger
     announcer: Announcer
     control: Control
+    timetable: Timetable
     audit: AuditLog
     octopus: Client
     hands: Hands
@@ -68,6 +71,7 @@ class Gear:
     deadlines: Deadlines
     notes: Notes
     gates: Gates
+    breaker: Breaker
 
 
 class Rotation:
@@ -127,7 +131,7 @@ class Rotation:
         watcher = Watcher(self, run_id, name)
         expected = Thumbprint(new) if new else target.new
         try:
-            pfx = self._pfx(plan, leg, expected)
+            pfx = self._pfx(plan, name, leg, expected)
             job = self._job(run_id, target, tuple(actions), expected, pfx, restore_run=plan.source.backup)
             applied = self._apply(target, job, watcher.progress)
         except UserError as error:
@@ -165,11 +169,11 @@ class Rotation:
             )
         return {"ok": True, "new": str(result) if result else None}
 
-    def _pfx(self, plan: Plan, leg: Leg, expected: Thumbprint | None) -> bytes | None:
+    def _pfx(self, plan: Plan, target: str, leg: Leg, expected: Thumbprint | None) -> bytes | None:
         name = plan.source.pfx
         if name is None or expected is None or StepKind.IMPORT not in leg.steps:
             return None
-        return self._gear.sources.encoded(name, self._gear.clock.now(), expected)
+        return self._gear.sources.encoded(name, self._gear.clock.now(), expected, target=target)
 
     def put_back_visit(self, run_id: str, target: TargetPlan) -> Applied:
         """Put the former certificate back on the host and restart the service; UserError if that cannot be done."""

@@ -224,7 +224,7 @@ class ServerClosing:
     def _finish(self, run_id: str) -> None:
         gear = self._gear
         gear.ledger.release_hosts(run_id)
-        gear.ledger.move(run_id, of=(*GOING, RunState.STOPPING, RunState.WAITING), to=RunState.FINISHED)
+        gear.ledger.move(run_id, of=(*GOING, RunState.STOPPING, RunState.ASKING), to=RunState.FINISHED)
         run = gear.ledger.run(run_id)
         counts = ", ".join(f"{sum(o.kind is k for o in run.outcomes)} {k.value}" for k in OutcomeKind)
         gear.audit.append(f"{run_id}:finished", Entry(kind="finished", run=run_id, digest=run.plan.digest, what=counts))

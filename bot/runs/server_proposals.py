@@ -97,8 +97,7 @@ class ServerProposals:
 
     def _refuse_second(self, but: str = "") -> None:
         """Refuse while another run of the Server is not over: both would change the same lists of trust."""
-        under_way = (RunState.PROPOSED, RunState.RUNNING, RunState.STOPPING, RunState.WAITING)
-        for run in self._gear.ledger.in_state(*under_way):
+        for run in self._gear.ledger.in_state(*(s for s in RunState if not s.is_over)):
             if run.plan.server and run.id != but:
                 raise UserError(
                     f"The run {run.id} rotates the Server already and is {run.state.value}. "

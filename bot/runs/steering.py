@@ -52,10 +52,20 @@ class Steering:
         if run.state is RunState.STOPPING:
             by = f", as <@{run.stopped_by}> asked" if run.stopped_by else ""
             return f"The run {run.id} is stopping already{by}. Your click changed nothing."
+        if run.state is RunState.WAITING:
+            return self._take_back(run, asker)
         if run.state not in GOING:
             return f"The run {run.id} is {run.state.value}; there is nothing to stop."
         self._audit(run, asker, "cancelled", "the run stops at its next safe point")
         if not self._gear.ledger.move(run.id, of=GOING, to=RunState.STOPPING, stopped_by=asker.user):
+            return self._too_late(run)
+        self._gear.announcer.cancelled(run.id)
+        return None
+
+    def _take_back(self, run: Run, asker: Asker) -> str | None:
+        """End a run that waits for its time: nothing was begun."""
+        self._audit(run, asker, "cancelled", "it was taken back before its time came; nothing was touched")
+        if not self._gear.ledger.move(run.id, of=(RunState.WAITING,), to=RunState.CANCELLED, stopped_by=asker.user):
             return self._too_late(run)
         self._gear.announcer.cancelled(run.id)
         return None

@@ -67,13 +67,33 @@ posts = sa.Table(
     sa.Column("final", sa.Boolean, nullable=False, default=False),
     sa.Column("refusal", sa.Text),
     sa.Column("file", sa.Text),
+    sa.Column("stale", sa.Boolean, nullable=False, server_default=sa.false()),
 )
+"""`stale` is set where several bots share the database: any of them marks a message, the one that leads makes it."""
+sa.Index("octocert_posts_stale", posts.c.seq, sqlite_where=sa.text("stale"), postgresql_where=sa.text("stale"))
 sa.Index(
     "octocert_posts_due",
     posts.c.seq,
     sqlite_where=posts.c.sent < posts.c.version,
     postgresql_where=posts.c.sent < posts.c.version,
 )
+
+leases = sa.Table(
+    "octocert_leases",
+    metadata,
+    sa.Column("executor", sa.String(120), primary_key=True),
+    sa.Column("beat", sa.Float(53), nullable=False),
+)
+"""Bots that share this database, by process, and when each was last alive: seconds of the database's clock."""
+
+leads = sa.Table(
+    "octocert_leads",
+    metadata,
+    sa.Column("role", sa.String(40), primary_key=True),
+    sa.Column("executor", sa.String(120), nullable=False),
+    sa.Column("beat", sa.Float(53), nullable=False),
+)
+"""Which of them leads."""
 
 deliveries = sa.Table(
     "octocert_deliveries",

@@ -54,6 +54,8 @@ def _help_on(row: commands.CommandSpec, *, may_change: bool) -> Message:
         rich(line(say(row.help))),
         rich(line(bold("Usage")), preformatted(row.usage)),
     ]
+    if "TARGET…" in row.arguments:
+        blocks.append(rich(line(bold("Targets  "), say(commands.SELECTORS))))
     if row.options:
         lines: list[Line] = [[code(f"--{o.name} {o.placeholder}".rstrip()), say(f"  {o.help}")] for o in row.options]
         blocks.append(rich(line(bold("Options")), bullets(lines)))

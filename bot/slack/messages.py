@@ -1,14 +1,17 @@
 """Every message that the bot sends, by name. All are pure functions that return a `Message`."""
 
 from bot.slack.answers import help_text, history, problem, status, status_one, unexpected, working
+from bot.slack.inventory_message import inventory, inventory_attached, inventory_csv
 from bot.slack.outcome_message import (
     approved,
     cancelled,
+    closed,
     denied,
     expired,
     finished,
     gate_decided,
     more_trouble,
+    opened,
     outcome,
     paused,
     result_attached,
@@ -37,6 +40,7 @@ __all__ = [
     "approved",
     "asks_on",
     "cancelled",
+    "closed",
     "denied",
     "expired",
     "finished",
@@ -45,7 +49,11 @@ __all__ = [
     "health_started",
     "help_text",
     "history",
+    "inventory",
+    "inventory_attached",
+    "inventory_csv",
     "more_trouble",
+    "opened",
     "outcome",
     "paused",
     "plan_only",

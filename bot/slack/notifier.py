@@ -7,6 +7,7 @@ other; where its blocks are the cause, its text is sent alone.
 
 import threading
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from http.client import HTTPException
 from typing import Any, Protocol
@@ -110,10 +111,14 @@ class Outbox(Protocol):
 
 
 class Notifier:
-    """One thread that posts and edits."""
+    """One thread that posts and edits. Of several bots only the one that leads does, by `leads`."""
 
-    def __init__(self, client: WebClient, outbox: Outbox, clock: Clock) -> None:
+    def __init__(
+        self, client: WebClient, outbox: Outbox, clock: Clock, *, leads: Callable[[], bool] = lambda: True
+    ) -> None:
         self._client = client
+        self._leads = leads
+        self._led = True
         self._outbox = outbox
         self._clock = clock
         self._awake = threading.Event()
@@ -134,8 +139,8 @@ class Notifier:
         self._started = False
 
     def start(self) -> None:
-        """Begin; what was due when the bot last stopped may be in Slack already, and is looked for first."""
-        self._uncertain = {p.key for p in self._outbox.due(10_000) if p.ts is None}
+        """Begin to send."""
+        self._led = False
         self._started = True
         self._thread.start()
 
@@ -231,8 +236,15 @@ class Notifier:
     def deliver(self) -> None:
         """Send what may be sent now."""
         with self._working:
+            if not self._leads():
+                self._led = False
+                return
+            if not self._led:
+                # what was due when this bot last stopped, or another one that led, may be in Slack already
+                self._uncertain |= {p.key for p in self._outbox.due(10_000) if p.ts is None}
+                self._led = True
             for post in self._outbox.due(BATCH):
-                if self._ended.is_set() or self._clock.monotonic() < self._resting_until:
+                if self._ended.is_set() or not self._leads() or self._clock.monotonic() < self._resting_until:
                     return
                 if self._clock.monotonic() < self._held.get(post.key, 0.0):
                     continue

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bot.domain.run import Decision, Outcome, OutcomeKind, Run
+from bot.domain.run import Decision, Hold, Outcome, OutcomeKind, Run, RunState
 from bot.slack import fleet_message
 from bot.slack.blocks import (
     Json,
@@ -34,6 +34,8 @@ def approved(run: Run) -> Message:
     """Return who approved which plan, and what happens now."""
     who, digest = _decider(run), run.plan.digest[:8].upper()
     again = " Every target is looked at again first; then the work begins."
+    if run.state is RunState.WAITING and run.plan.schedule:
+        again = f" It begins by itself {clean(run.plan.schedule.text, 600)}; every target is looked at again then."
     if run.retry_of:
         elements: Line = [emoji("repeat"), say(" "), code(run.id), say(" repeats what failed in "), code(run.retry_of)]
         elements += [say(", under the approval that "), who, say(" gave"), *_at(run), say("." + again)]
@@ -66,7 +68,7 @@ def expired(run: Run) -> Message:
 def cancelled(run: Run) -> Message:
     """Return who took the plan back, or had the run stopped, and what that means."""
     who = user(run.stopped_by) if run.stopped_by else say("Somebody")
-    if run.decision is None:
+    if run.state is RunState.CANCELLED:
         text, rest = "The plan was taken back; nothing was touched.", " took this plan back. Nothing was touched."
     else:
         text = "The run stops at its next safe point."
@@ -92,6 +94,20 @@ def resumed(by: str) -> Message:
     """Return who lets the run go on."""
     head = [emoji("arrow_forward"), say(" "), user(by), say(" lets the run go on.")]
     return message("The run goes on.", [rich(line(*head))])
+
+
+def closed(hold: Hold) -> Message:
+    """Return that the run waits because its window has closed."""
+    rest: Line = [say(" Its window has closed. What is being worked on is finished; the run goes on by itself")]
+    rest += [say(" at "), when(hold.until, "{date_short_pretty} {time}")] if hold.until else []
+    return message("The run waits: its window has closed.", [rich(line(emoji("double_vertical_bar"), *rest, say(".")))])
+
+
+def opened(hold: Hold) -> Message:
+    """Return that the run goes on, or begins, now that its time has come."""
+    rest: Line = [say(" Its time has come, and it works. It had waited since ")]
+    rest += [when(hold.since, "{date_short_pretty} {time}"), say(".")]
+    return message("The run's time has come.", [rich(line(emoji("arrow_forward"), *rest))])
 
 
 def stopped_itself(run: Run) -> Message:

@@ -61,7 +61,8 @@ _LIVE = {
     RunState.PROPOSED: "Waiting for approval",
     RunState.RUNNING: "Running",
     RunState.PAUSED: "Paused",
-    RunState.WAITING: "Waiting for the next approval",
+    RunState.WAITING: "Waiting for its time",
+    RunState.ASKING: "Waiting for the next approval",
     RunState.STOPPING: "Stopping at the next safe point",
 }
 
@@ -110,7 +111,7 @@ def _status(run: Run, state: str) -> Json:
     elif run.state is RunState.STOPPING and run.stopped_why:
         elements.append(say(f", by itself: {clean(run.stopped_why)}"))
     if run.hold:
-        elements += _held(run.hold, paused=run.state is RunState.PAUSED)
+        elements += _held(run.hold, is_told=run.state in {RunState.PAUSED, RunState.WAITING})
     if run.stage:
         elements.append(say(f" · {clean(run.stage, 100)}"))
     counts = "" if fleet_message.is_fleet(run) else _counts_so_far(run)
@@ -119,9 +120,9 @@ def _status(run: Run, state: str) -> Json:
     return line(*elements)
 
 
-def _held(hold: Hold, *, paused: bool) -> Line:
+def _held(hold: Hold, *, is_told: bool) -> Line:
     """Return why a run does not go on, since when and until when."""
-    found: Line = [] if paused else [say(f", but {clean(hold.why, 200)}")]
+    found: Line = [] if is_told else [say(f", but {clean(hold.why, 200)}")]
     found += [say(" by "), user(hold.by)] if hold.by else []
     found += [say(" since "), when(hold.since, "{date_short_pretty} {time}")]
     found += [say(" until "), when(hold.until, "{date_short_pretty} {time}")] if hold.until else []
@@ -246,7 +247,7 @@ def _steering(run: Run) -> Json | None:
     stop = button("Stop", "cancel", value, style="danger", ask=ask)
     if run.state is RunState.PAUSED:
         return actions(button("Resume", "resume", value, style="primary"), stop)
-    if run.state is RunState.WAITING:
+    if run.state is RunState.ASKING:
         return actions(stop)
     if run.state is RunState.RUNNING:
         return actions(*([button("Pause", "pause", value)] if len(run.targets) > 1 else []), stop)
@@ -340,8 +341,8 @@ def again_buttons(run: Run) -> Json | None:
     failed = [o.target for o in run.outcomes if not o.kind.changed]
     changed = [o.target for o in run.outcomes if o.kind.changed]
     approved = run.decision is not None and run.decision.approved
-    several = len(run.targets) > 1
-    if failed and approved:
+    several = len(run.targets) > 1 and run.plan.server is None
+    if failed and approved and run.plan.server is None:  # of the Server a new plan finds what is done already
         ask = confirm(
             "Retry what failed?",
             f"{listed(failed, 3, 40)}: the same plan again, under the same approval as long as that lasts; "

@@ -21,6 +21,8 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _cell(value: object) -> str:
+    if isinstance(value, int):
+        return str(value)
     text = " ".join(str("" if value is None else value).split())
     return f"'{text}" if text.startswith(_FORMULA) else text
 

@@ -39,9 +39,10 @@ def icon_of(run: Run) -> str:
         return "x" if OutcomeKind.FAILED in kinds else "warning"
     return {
         RunState.PROPOSED: "hourglass_flowing_sand",
+        RunState.WAITING: "alarm_clock",
         RunState.RUNNING: "arrows_counterclockwise",
         RunState.PAUSED: "double_vertical_bar",
-        RunState.WAITING: "hourglass_flowing_sand",
+        RunState.ASKING: "hourglass_flowing_sand",
         RunState.STOPPING: "octagonal_sign",
         RunState.DENIED: "no_entry",
         RunState.EXPIRED: "alarm_clock",

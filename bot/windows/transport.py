@@ -21,6 +21,7 @@ from bot import telemetry
 from bot.clock import Clock
 from bot.secrets import Secret
 from bot.windows import faults
+from bot.windows.breaker import Breaker, Login
 from bot.windows.errors import RemoteError, RemoteErrorKind
 from bot.windows.wire import Limits, TlsContexts, TlsFiles, Wire
 
@@ -104,11 +105,13 @@ class Transport:
         self,
         clock: Clock,
         *,
+        breaker: Breaker | None = None,
         read_margin: float = READ_MARGIN,
         grace: float = GRACE_SECONDS,
         hello: float = HELLO_SECONDS,
     ) -> None:
         self._clock = clock
+        self.breaker = breaker or Breaker()
         self._patience = _Patience(read_margin, grace, hello)
         self._contexts = TlsContexts()
 
@@ -132,18 +135,19 @@ class Transport:
         timeout. A `harmless` program changes nothing, so it may be ended at any time. RemoteError for everything that
         goes wrong.
         """
-        channel = self._channel(endpoint, deadline)
-        talk = _Conversation(channel, endpoint, self._clock, self._patience, deadline, may_end, harmless=harmless)
-        with talk as conversation:
+        password = endpoint.password().reveal() if endpoint.password else None
+        channel = self._channel(endpoint, password, deadline)
+        login = self.breaker.login(endpoint, password)
+        talk = _Conversation(channel, login, self._clock, self._patience, deadline, may_end, harmless=harmless)
+        with login, talk as conversation:
             conversation.begin(command, arguments)
             conversation.send(stdin)
             return conversation.receive(on_output)
 
-    def _channel(self, endpoint: Endpoint, deadline: float) -> "_Channel":
+    def _channel(self, endpoint: Endpoint, password: str | None, deadline: float) -> "_Channel":
         """Return pywinrm's Protocol on a wire of ours; nothing is sent yet."""
         _check(endpoint)
         limits = Limits(min(CONNECT_SECONDS, max(1.0, deadline)), OPERATION_SECONDS + self._patience.read_margin)
-        password = endpoint.password().reveal() if endpoint.password else None
         options: dict[str, Any] = {
             "endpoint": endpoint.url,
             "username": endpoint.username or None,
@@ -207,7 +211,7 @@ class _Conversation:
     def __init__(
         self,
         channel: _Channel,
-        endpoint: Endpoint,
+        login: Login,
         clock: Clock,
         patience: _Patience,
         deadline: float,
@@ -217,7 +221,8 @@ class _Conversation:
     ) -> None:
         self._channel = channel
         self._protocol = channel.protocol
-        self._endpoint = endpoint
+        self._login = login
+        self._endpoint = login.endpoint
         self._clock = clock
         self._patience = patience
         self._deadline = deadline
@@ -255,6 +260,7 @@ class _Conversation:
             self._shell = ""
             self._channel.allow(min(OPERATION_SECONDS, self._left))
             self._shell = self._protocol.open_shell(codepage=CODE_PAGE, idle_timeout=idle)
+            self._login.accepted()
             return self._protocol.run_command(
                 self._shell, command, arguments, console_mode_stdin=False, skip_cmd_shell=True
             )
@@ -402,6 +408,7 @@ class _Conversation:
         """Return the error to raise; after a refused login there is not even a Delete: it would log in again."""
         if isinstance(error, InvalidCredentialsError):
             self._shell = ""
+            self._login.refused()
         return faults.explained(error, self._endpoint, begun=begun)
 
     def _delete(self) -> None:

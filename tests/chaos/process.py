@@ -49,6 +49,26 @@ class BotProcess:
         time.sleep(0.2)  # two signals at the same moment are one
         return self._signal(signal.SIGTERM)
 
+    def freeze(self) -> None:
+        """Stop its time, as a suspended machine does."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let its time go on."""
+        assert self._process
+        self._process.send_signal(signal.SIGCONT)
+
+    def wait(self, seconds: float = 60.0) -> int:
+        """Wait until it has ended by itself; return its exit code."""
+        assert self._process
+        return self._process.wait(seconds)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.poll() is None
+
     def _signal(self, number: int) -> int:
         if self._process is None:
             return 0

@@ -1,5 +1,6 @@
 """Asked to stop, the bot begins nothing new and lets what runs end; asked twice it ends at once. Both are safe."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,7 +36,10 @@ def test_sigterm_lets_the_step_end_and_begins_no_other(town: Town) -> None:
     assert town.process.stop() == 0
     assert town.effects("web-01", "make") == 1
     assert not town.process.step_is(run_id, StepKind.RECORD.value)
-    assert "octocert has stopped" in town.process.log.read_text()
+    log = town.process.log.read_text()
+    assert "octocert has stopped" in log
+    assert "Traceback" not in log
+    assert '"level": "error"' not in log
     town.process.start()
     town.end(root, 90)
     town.assert_good("web-01")
@@ -54,3 +58,21 @@ def test_sigterm_twice_is_at_once_and_safe(town: Town) -> None:
     town.end(root, 90)
     town.assert_good("web-01")
     assert town.effects("web-01", "make") == 1
+
+
+def test_who_waits_for_an_answer_is_told_that_there_will_be_none(tmp_path: Path) -> None:
+    """Acknowledged, being worked on, and cut off by the end: nothing fails silently."""
+    town = Town(tmp_path, extra="[operating]\ndrain = 0.5\n")
+    town.process = BotProcess(town.sandbox.config, tmp_path / "bot.log")
+    try:
+        town.process.start()
+        town.slack.wait_connected(30)
+        town.octopus.faults.down = True
+        town.ask_quietly("rita", "rotate web-01", "Looking at")
+        begin = time.monotonic()
+        assert town.process.stop() == 0
+        assert time.monotonic() - begin < 20, "nobody waits until the Octopus Server is given up"
+        assert "I am being stopped" in town.whisper("rita", "I am being stopped")
+    finally:
+        town.process.kill()
+        town.sandbox.close()

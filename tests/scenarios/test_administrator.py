@@ -7,11 +7,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from bot.sandbox.sandbox import Sandbox
 from tests.chaos.process import BotProcess
-from tests.scenarios.town import DEADLINES, Town
+from tests.scenarios.town import DEADLINES, Town, free_address
 
 PROGRAM = Path(sys.executable).with_name("octocert")
 
@@ -26,6 +27,36 @@ def octocert(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         check=False,
         stdin=subprocess.DEVNULL,
     )
+
+
+def test_behind_a_proxy_by_the_same_program(tmp_path: Path) -> None:
+    """`octocert run --http`: ready when it says so, a rotation by signed requests, an orderly end."""
+    address = free_address()
+    town = Town(tmp_path, http=address)
+    town.process = BotProcess(town.sandbox.config, tmp_path / "bot.log", "--http", f"{address.host}:{address.port}")
+    try:
+        town.process.start()
+        town.wait(lambda: _is_ready(f"http://{address.host}:{address.port}/readyz"), 60)
+        found = octocert("doctor", "--config", town.sandbox.config, "--host", "web-01", "--json")
+        names = [check["name"] for check in json.loads(found.stdout)["checks"]]
+        assert "slack: signing secret" in names
+        assert "slack: Socket Mode" not in names
+        assert town.slack.http
+        assert town.slack.http.verify_url()
+        town.rotate("web-01")
+        town.assert_good("web-01")
+        assert town.process.stop() == 0
+        assert "Traceback" not in town.process.log.read_text()
+    finally:
+        town.process.kill()
+        town.sandbox.close()
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Each thing that may go wrong ends in a good state and a clear message. Nothing is left stopped."""
 
 from datetime import timedelta
+from pathlib import Path
 
 from bot.domain.facts import ServiceState
 from tests.scenarios.town import Town
@@ -76,6 +77,26 @@ def test_a_wrong_password_is_one_sentence_and_one_try(town: Town) -> None:
     answer = town.ask("rita", "rotate web-01")
     assert "refused the login" in answer.content
     assert "Approve" not in answer.buttons
+
+
+def test_a_wrong_password_stops_a_fleet_before_the_account_locks(tmp_path: Path) -> None:
+    """Changed between plan and click: a login or two are refused, the run stops itself, and a mended secret goes on."""
+    names = [f"web-{n:02}" for n in range(3, 27)]
+    with Town(tmp_path, hosts=36) as town:
+        root = town.ask("rita", f"rotate {' '.join(names)}")
+        secret = town.sandbox.state / "secrets" / "winrm-password"
+        right = secret.read_text()
+        secret.write_text("expired\n")
+        before = sum(n["refused"] for n in town.sandbox.winrm.operations.values())
+        town.press("ada", root, "Approve")
+        town.end(root, 90)
+        assert sum(n["refused"] for n in town.sandbox.winrm.operations.values()) - before == 1
+        for name in names:
+            assert town.effects(name, "make") == 0
+            assert town.sandbox.consistent(name)
+        secret.write_text(right)
+        town.rotate("web-03 web-04")
+        town.assert_good("web-03")
 
 
 def test_an_unreachable_host_skips_its_target_and_leaves_the_others(town: Town) -> None:

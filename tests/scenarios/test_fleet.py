@@ -122,3 +122,62 @@ def test_a_run_stops_itself_when_its_budget_is_spent_and_the_failed_are_retried(
     fleet.end(again, 240)
     for name in FLEET:
         fleet.assert_good(name)
+
+
+def test_selectors_mean_the_same_everywhere(fleet: Town) -> None:
+    """In a plan, a look, a health check and the inventory; a typing mistake is answered with what there is."""
+    fleet.octopus.edit(
+        fleet.sandbox.estate.records["web-05"][0], TenantIds=[fleet.octopus.add_tenant("Default", "Acme")]
+    )
+    assert "web-05" in fleet.ask("rita", "show-thumbprint tenant:acme").content
+    planned = fleet.ask("rita", "plan env:Staging role:web")
+    assert "web-02" in planned.content
+    assert "web-03" not in planned.content
+    assert "2 of 2 records healthy" in fleet.ask("rita", "check-health workers").content or fleet.wait(
+        lambda: any("2 of 2 records healthy" in m.content for m in fleet.slack.messages())
+    )
+    assert "legacy-01" in fleet.ask("rita", "plan sha1").content
+    odd = fleet.ask("rita", "show-thumbprint inconsistent not:lost-01")
+    assert "moved-01" in odd.content
+    assert "web-01" not in odd.content
+    assert "Did you mean “Staging”" in fleet.ask_quietly("rita", "rotate env:Stagin", "Did you")
+
+
+def test_the_inventory_is_counts_and_a_file_in_the_thread(fleet: Town) -> None:
+    """Forty targets are too many for a message: those worth a look are named, the file has all."""
+    root = fleet.ask("rita", "inventory")
+    assert "Inventory: 40 targets" in root.content
+    assert "where the witnesses disagree" in root.content
+    assert "moved-01" in root.content
+    assert "web-17" not in root.content
+    rows = {r["target"]: r for r in attached(fleet, root)}
+    assert len(rows) == 40
+    assert rows["moved-01"]["consistent"] == "no"
+    assert rows["legacy-01"]["signature"] == "sha1"
+    assert rows["lost-01"]["not_seen"]
+    web = fleet.tentacle("web-17")
+    assert rows["web-17"]["configured"] == rows["web-17"]["recorded"] == web.configured
+
+
+def test_each_target_has_a_pfx_file_of_its_own(tmp_path: Path) -> None:
+    """A folder of files serves a fleet; a missing one is a refusal that names its path, and so is one for two."""
+    folder = tmp_path / "pfx"
+    folder.mkdir()
+    extra = f'[certificates.pfx.each]\npath = "{folder}/{{target}}.pfx"\n'
+    with Town(tmp_path, extra=extra) as town:
+        fresh = {}
+        for name in ("web-01", "web-02"):
+            issued = town.world.ca.issue(f"{name}.corp.example")
+            fresh[name] = issued.thumbprint
+            (folder / f"{name}.pfx").write_bytes(issued.pfx(""))
+        (folder / "edge-01.pfx").write_bytes((folder / "web-01.pfx").read_bytes())
+        refused = town.ask("rita", "plan web-01 web-02 edge-01 --with pfx:each").content
+        assert "is also that of another target" in refused
+        root = town.ask("rita", "rotate web-01 web-02 shared-01 --with pfx:each")
+        assert str(folder / "shared-01.pfx") in root.content
+        assert str(fresh["web-02"])[:8] in root.content
+        town.press("ada", root, "Approve")
+        town.end(root, 120)
+        for name, thumbprint in fresh.items():
+            town.assert_good(name)
+            assert town.tentacle(name).configured == thumbprint

@@ -104,7 +104,7 @@ def test_version_tells_the_version():
 def test_a_missing_configuration_is_one_sentence(tmp_path):
     """Without a file the program says where it looked and what to do."""
     (sentence,) = refused(octocert("run", cwd=tmp_path))
-    assert sentence.startswith("octocert: There is no configuration at octocert.toml. Copy octocert.example.toml")
+    assert sentence.startswith("octocert: There is no configuration at octocert.toml. Write one by octocert init")
 
 
 def test_an_unknown_setting_is_one_sentence(tmp_path):

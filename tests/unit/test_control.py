@@ -18,6 +18,8 @@ from bot.runs.database import Database
 from bot.runs.engine import Leaving
 from bot.runs.ledger import Ledger
 from bot.runs.outbox import DurableOutbox
+from bot.runs.timetable import Timetable
+from bot.settings_windows import zone_of
 from bot.slack.notifier import Notifier
 from tests.making import NOW, facts, plan
 
@@ -32,7 +34,7 @@ class Desk:
         self.audit = AuditLog(database.engine, self.clock)
         notifier = Notifier(WebClient(token="xoxb-nobody"), self.outbox, self.clock)
         announcer = Announcer(self.ledger, self.outbox, notifier, self.clock)
-        self.control = Control(self.ledger, announcer, self.audit, self.clock)
+        self.control = Control(self.ledger, announcer, self.audit, Timetable({}, zone_of, self.clock), self.clock)
         made = plan(*[facts(f"t{n}", n + 1) for n in range(targets)], **options)
         decision = Decision(user="U0ADA", user_name="ada", approved=True, at=NOW)
         self.run_id = self.ledger.propose(made, expires=NOW + timedelta(minutes=30), run_id="r-1", decision=decision).id

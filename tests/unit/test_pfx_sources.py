@@ -1,6 +1,7 @@
 """The PFX files of the configuration: checked before a plan, read anew when they are used, never kept."""
 
 import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -123,3 +124,16 @@ def test_garbage_has_no_details(garbage: bytes) -> None:
     """Bytes that are no certificate are a ValueError, never something half read."""
     with pytest.raises(ValueError, match=r"not an X\.509 certificate"):
         details(garbage)
+
+
+def test_a_folder_has_a_file_for_each_target(tmp_path: Path, identity: pki.Identity) -> None:
+    """A missing file is told with its path, and no name leads out of the folder."""
+    (tmp_path / "web-01.pfx").write_bytes(identity.pfx(""))
+    folder = Sources({"each": (tmp_path / "{target}.pfx", None)})
+    assert folder.is_folder("each")
+    thumbprint = folder.check("each", NOW, target="web-01").thumbprint
+    assert folder.encoded("each", NOW, thumbprint, target="web-01")
+    with pytest.raises(UserError, match=re.escape(str(tmp_path / "web-02.pfx"))):
+        folder.check("each", NOW, target="web-02")
+    with pytest.raises(UserError, match="cannot be the name of a PFX file"):
+        folder.check("each", NOW, target="../web-01")

@@ -97,6 +97,22 @@ def pool(id_: str, name: str, space_id: str, order: int, *, default: bool) -> Do
     }
 
 
+def tenant(id_: str, name: str, space_id: str) -> Document:
+    """Return a tenant without projects."""
+    return {
+        "Id": id_,
+        "Name": name,
+        "Description": None,
+        "TenantTags": [],
+        "ProjectEnvironments": {},
+        "ClonedFromTenantId": None,
+        "IsDisabled": False,
+        "SpaceId": space_id,
+        "Slug": slug(name),
+        "Links": {"Self": f"/api/{space_id}/tenants/{id_}"},
+    }
+
+
 def policy(id_: str, name: str, space_id: str, *, default: bool, may_be_offline: bool) -> Document:
     """Return a machine policy; one with `may_be_offline` skips unavailable machines in health checks."""
     behavior = "MayBeOfflineAndCanBeSkipped" if may_be_offline else "ExpectedToBeOnline"

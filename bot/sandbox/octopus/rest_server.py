@@ -10,7 +10,12 @@ from bot.sandbox.octopus.permissions import User
 from bot.sandbox.octopus.rest import Binding, Body, Call
 from bot.sandbox.octopus.store import Store
 
-_LOOKUPS = {"environments": "EnvironmentView", "workerpools": "WorkerView", "machinepolicies": "MachinePolicyView"}
+_LOOKUPS = {
+    "environments": "EnvironmentView",
+    "workerpools": "WorkerView",
+    "machinepolicies": "MachinePolicyView",
+    "tenants": "TenantView",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,13 +109,14 @@ class ServerResources:
         return user.to_permission_set(spaces, system=call.flag("includeSystem") is not False)
 
     def lookup(self, call: Call) -> Body:
-        """List environments, worker pools or machine policies of a space."""
+        """List environments, worker pools, machine policies or tenants of a space."""
         name = next(n for n in _LOOKUPS if f"/{n}" in call.path)
         call.user.demand(_LOOKUPS[name], call.space)
         table = {
             "environments": self.store.environments,
             "workerpools": self.store.pools,
             "machinepolicies": self.store.policies,
+            "tenants": self.store.tenants,
         }[name]
         ids = call.listed("ids")
         found: list[Document] = []
@@ -124,7 +130,12 @@ class ServerResources:
         """List the same, a page at a time."""
         found = self.lookup(call)
         assert isinstance(found, list)
-        kinds = {"environments": "Environment", "workerpools": "WorkerPool", "machinepolicies": "MachinePolicy"}
+        kinds = {
+            "environments": "Environment",
+            "workerpools": "WorkerPool",
+            "machinepolicies": "MachinePolicy",
+            "tenants": "Tenant",
+        }
         return documents.collection(kinds[call.path.rpartition("/")[2]], found, call.path, call.query)
 
     def lookup_one(self, call: Call) -> Body:

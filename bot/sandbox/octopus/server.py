@@ -188,6 +188,10 @@ class OctopusServer:
         """Add a worker pool to a space, or return the id of the one that has this name."""
         return self._store.ensure(self._store.pools, self._store.add_pool, self.space(space), name)
 
+    def add_tenant(self, space: str, name: str) -> str:
+        """Add a tenant to a space, or return the id of the one that has this name."""
+        return self._store.ensure(self._store.tenants, self._store.add_tenant, self.space(space), name)
+
     def add_policy(self, space: str, name: str, *, may_be_offline: bool) -> str:
         """Add a machine policy; with `may_be_offline` unavailable machines are skipped by health checks.
 

@@ -113,6 +113,7 @@ class Store:
         self.spaces: dict[str, Document] = {}
         self.environments: dict[str, Document] = {}
         self.pools: dict[str, Document] = {}
+        self.tenants: dict[str, Document] = {}
         self.policies: dict[str, Document] = {}
         self.records: dict[str, Record] = {}
         self.users: list[User] = []
@@ -148,6 +149,13 @@ class Store:
             id_ = self.new_id("WorkerPools")
             order = sum(p["SpaceId"] == space for p in self.pools.values())
             self.pools[id_] = documents.pool(id_, name, space, order, default=order == 0)
+            return id_
+
+    def add_tenant(self, space: str, name: str) -> str:
+        """Add a tenant to a space."""
+        with self.lock:
+            id_ = self.new_id("Tenants")
+            self.tenants[id_] = documents.tenant(id_, name, space)
             return id_
 
     def add_policy(self, space: str, name: str, *, may_be_offline: bool) -> str:

@@ -29,10 +29,13 @@ COMMANDS = (
     ("help [command]", "What octocert can do, and how to ask for it"),
     ("show-thumbprint TARGET…", "The three witnesses of each target, and whether they agree"),
     ("check-health TARGET…", "Ask Octopus for the health of each target"),
+    ("inventory [TARGET…]", "The estate as a table: witnesses, expiry, algorithm, health"),
     ("plan TARGET…", "What a rotation would do, with nothing to approve"),
     ("rotate TARGET… [--with new-certificate|pfx:NAME]", "Rotate a certificate, after somebody else's approval"),
     ("status [RUN]", "What is running, and what ran last"),
     ("cancel RUN", "Stop a run at the next safe point"),
+    ("pause RUN", "Begin nothing more until the run is resumed"),
+    ("resume RUN", "Let a paused run go on"),
     ("history [TARGET]", "Who did what, and when"),
 )
 

@@ -96,6 +96,14 @@ class HostFaults:
     no_route_to_tentacle: bool = False
     """The Tentacle's port is reachable on the host itself only."""
     quota_shells: bool = False
+    quota_operations: bool = False
+    """Our account has more operations open than MaxConcurrentOperationsPerUser allows: no Command is taken."""
+    denied: bool = False
+    """Our account may log in, but open no shell: it is no administrator, or UAC filters it."""
+    no_ntlm: bool = False
+    """NTLM is switched off by policy: Negotiate is offered, and no challenge given."""
+    deaf: bool = False
+    """Requests are taken and carried out, and never answered."""
     busy: bool = False
     clock_skew: float = 0.0
     """Seconds by which the host's clock is ahead."""

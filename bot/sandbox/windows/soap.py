@@ -106,6 +106,21 @@ def shell_quota(limit: int) -> Fault:
     )
 
 
+def operation_quota() -> Fault:
+    """Return the answer to one operation too many (MaxConcurrentOperationsPerUser); the text is UNVERIFIED."""
+    return Fault(
+        2150859174,
+        "w:QuotaLimit",
+        f"{_REFUSED}. The maximum number of concurrent operations for this user has been exceeded. ",
+        sender=True,
+    )
+
+
+def denied() -> Fault:
+    """Return the answer to an account that may log in, but not open a shell."""
+    return Fault(5, "w:AccessDenied", "Access is denied. ", sender=True)
+
+
 def busy() -> Fault:
     """Return ERROR_BUSY, which a loaded host gives to any operation."""
     return Fault(170, "w:InternalError", "The requested resource is in use. ")

@@ -151,6 +151,9 @@ class Link(asyncio.Protocol):
     def _log_in(self, request: _Received) -> str | None:
         """Return what the answer's WWW-Authenticate header says; None when the answer was 401 already."""
         header = request.headers.get("authorization", "")
+        if self._door.host.faults.no_ntlm and header.lower().startswith(("negotiate", "ntlm")):
+            self._reply(401, challenges=["Negotiate"])
+            return None
         if not header and self._login.user:
             return ""
         step = self._login.step(
@@ -184,7 +187,7 @@ class Link(asyncio.Protocol):
         if request.action == "Receive" and status == 200 and faults.cut_receive > 0:
             faults.cut_receive -= 1
             self._door.cut()  # the answer is lost, and the output in it
-        if not self._gone.is_set():
+        if not self._gone.is_set() and not faults.deaf:
             content_type = ntlm.SEALED_TYPE if is_sealed else ntlm.SOAP_TYPE
             self._reply(status, self._login.seal(body) if is_sealed else body, content_type, challenges)
 
@@ -215,6 +218,10 @@ class Link(asyncio.Protocol):
         shells = self._door.shells
         if self._door.host.faults.busy and request.action in {"Create", "Command", "Send"}:
             raise soap.busy()
+        if self._door.host.faults.denied and request.action == "Create":
+            raise soap.denied()
+        if self._door.host.faults.quota_operations and request.action == "Command":
+            raise soap.operation_quota()
         match request.action:
             case "Create":
                 scheme, port = ("https", HTTPS_PORT) if self._is_tls else ("http", HTTP_PORT)
