@@ -28,3 +28,5 @@ class Click:
     """`approve`, `deny`, `cancel`, `pause`, `resume`, `retry` or `roll_back`."""
     message_ts: str
     at: datetime
+    reason: str = ""
+    """Why, where a modal asked."""

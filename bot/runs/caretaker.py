@@ -13,6 +13,7 @@ from bot.domain.run import RunState
 from bot.runs.announcer import Announcer
 from bot.runs.control import Control
 from bot.runs.engine import DurableEngine
+from bot.runs.guard import Guard
 from bot.runs.ledger import Ledger
 from bot.runs.retention import Retention
 from bot.runs.rotation import Rotation
@@ -43,6 +44,7 @@ class Caretaker:
         control: Control,
         rotation: Rotation,
         clock: Clock,
+        guard: Guard,
         *,
         retention: Retention | None = None,
         leads: Callable[[], bool] = lambda: True,
@@ -57,6 +59,7 @@ class Caretaker:
         self._retention = retention
         self._leads = leads
         self._led = False
+        self._guard = guard
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="caretaker", daemon=True)
 
@@ -109,6 +112,8 @@ class Caretaker:
                 self._announcer.expired(run_id)
             elif refusal := self._announcer.refusal(run_id):
                 self._take_back(run_id, refusal)
+        if self._guard.look_around():
+            return  # frozen: hosts are left alone, too
         for run_id in self._control.due():
             self._engine.start(run_id)
         due = self._ledger.copies(due=True)[:SWEEPS_A_ROUND]
