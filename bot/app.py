@@ -19,12 +19,12 @@ from bot.certificates import handshake
 from bot.certificates.sources import Sources
 from bot.clock import Clock, SystemClock
 from bot.domain.errors import SettingsError
-from bot.domain.policy import Policy
 from bot.domain.run import RunState
 from bot.octopus.client import Client
 from bot.operating.health import Gauges, Health
 from bot.operating.web import WebServer
 from bot.runs.announcer import Announcer
+from bot.runs.approvals import Approvals
 from bot.runs.caretaker import Caretaker
 from bot.runs.carrier import RunCarrier
 from bot.runs.control import Control
@@ -32,7 +32,9 @@ from bot.runs.database import Database
 from bot.runs.desk import Desk
 from bot.runs.directory import Directory
 from bot.runs.engine import DurableEngine
+from bot.runs.freezing import Freezing
 from bot.runs.gates import Gates
+from bot.runs.guard import Guard
 from bot.runs.inspector import Inspector, Tools
 from bot.runs.leases import Leases
 from bot.runs.ledger import Ledger
@@ -49,8 +51,11 @@ from bot.runs.server_proposals import ServerProposals
 from bot.runs.server_watch import ServerWatch
 from bot.runs.timetable import Timetable
 from bot.settings import Settings
+from bot.settings_audit import head_file_of
 from bot.settings_operating import Address, address_of
+from bot.settings_policy import policy_of
 from bot.settings_windows import zone_of
+from bot.slack.groups import UserGroups
 from bot.slack.notifier import Notifier
 from bot.slack.signed_requests import SignedRequests
 from bot.slack.wire import MeasuredClient, SocketMode
@@ -88,7 +93,14 @@ class Bot:
         # without the library's own retries: a post repeated after a lost answer would stand there twice
         client = MeasuredClient(token=bot_token, base_url=settings.slack.api_url, retry_handlers=[])
         self.ledger = Ledger(engine, clock)
-        self.audit = AuditLog(engine, clock)
+        self.audit = AuditLog(
+            engine,
+            clock,
+            key=settings.audit.key.read if settings.audit.key else None,
+            head_file=head_file_of(settings.audit, settings.database.url),
+        )
+        self.freezing = Freezing(engine, self.audit, clock)
+        self.freezing.look_for_restore()
         outbox = DurableOutbox(engine)
         self.notifier = Notifier(client, outbox, clock, leads=self._leads)
         announcer = Announcer(self.ledger, outbox, self.notifier, clock)
@@ -130,22 +142,25 @@ class Bot:
         )
         carrier = RunCarrier(gear, self.inspector, server)
         self.engine = DurableEngine(
-            self.database, carrier, in_flight=settings.winrm.in_flight, drain=settings.operating.drain
+            self.database,
+            carrier,
+            in_flight=settings.winrm.in_flight,
+            drain=settings.operating.drain,
+            frozen=self.freezing.holds,
         )
         self.leases = Leases(engine, self.engine.executor, self.engine, lease=settings.replicas.lease)
         self.engine.guard_by(self.leases.check)
-        policy = Policy(
-            approvers=frozenset(settings.policy.approvers),
-            requesters=frozenset(settings.policy.requesters),
-            channels=frozenset(settings.policy.channels),
-            approval_minutes=settings.policy.approval_minutes,
-        )
-        self.desk = Desk(gear, self.inspector, ServerProposals(gear, server_inspector), self.engine, policy)
+        policy = policy_of(settings.policy, settings.people, UserGroups(client, clock))
+        approvals = Approvals(engine, self.ledger, self.audit, timetable, clock, policy)
+        proposals = ServerProposals(gear, server_inspector)
+        self.desk = Desk(gear, self.inspector, proposals, self.engine, policy, approvals, self.freezing)
+        guard = Guard(self.ledger, announcer, self.freezing, policy, clock)
         self.caretaker = Caretaker(
             gear,
             self.engine,
             rotation,
             nodes,
+            guard,
             retention=Retention(engine, self.engine, clock, days=settings.retention.runs_days),
             leads=self._leads,
         )

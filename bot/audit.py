@@ -1,24 +1,40 @@
-"""The audit log: who asked, who decided, what was done, old → new thumbprint. Append-only, chained by hash."""
+"""The audit log: who asked, who decided, what was done, old → new thumbprint. Append-only, chained by hash.
+
+With a key the chain is made of HMACs: who can write the database, but does not know the key, can cut entries off the
+end at most, and a head that was seen elsewhere (the log stream, the file beside the database) shows that.
+"""
 
 import hashlib
+import hmac
 import json
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 import sqlalchemy as sa
 import structlog
 
 from bot.clock import Clock
+from bot.domain.errors import UserError
 from bot.runs import tables
+from bot.secrets import Secret
 
 log = structlog.get_logger("octocert.audit")
 
 BEGINNING = "0" * 64
 """What the first entry names as the hash of the one before it."""
+COMMAND = "command"
+"""Kind of the entries that only say what somebody typed or pressed."""
 _APPEND_LOCK = 4_206_902
 """Key of the Postgres advisory lock under which one entry at a time is appended."""
+_PAGE = 500
+"""Entries that are read at once."""
+
+ReadKey = Callable[[], Secret]
+"""Reads the key of the chain where it is used; it is never kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +42,7 @@ class Entry:
     """One thing that was asked, decided or done."""
 
     kind: str
-    """`asked`, `refused`, `approved`, `denied`, `cancelled`, `expired`, `began`, `changed`, `outcome`, …"""
+    """`command`, `asked`, `refused`, `approved`, `denied`, `cancelled`, `expired`, `began`, `recorded`, `outcome`, …"""
     who: str = ""
     """Slack user id; empty where the bot acted by itself."""
     run: str = ""
@@ -51,63 +67,216 @@ class Recorded:
     entry: Entry
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of a chain at some time: how many entries, and the hash of the last one."""
+
+    count: int
+    hash: str
+
+    def __str__(self) -> str:
+        return f"{self.count}:{self.hash}"
+
+
+def head_of(text: str) -> Head | None:
+    """Return what `COUNT:HASH` means, None where the text is no head."""
+    count, _, digest = text.strip().partition(":")
+    if not count.isdecimal() or len(count) > 15 or len(digest) != 64:
+        return None
+    return Head(int(count), digest.lower())
+
+
 class AuditLog:
     """Appends entries under one lock; each carries the hash of the one before it."""
 
-    def __init__(self, engine: sa.Engine, clock: Clock) -> None:
+    def __init__(
+        self, engine: sa.Engine, clock: Clock, *, key: ReadKey | None = None, head_file: Path | None = None
+    ) -> None:
         self._engine = engine
         self._clock = clock
-        # SQLite's transaction takes its lock at the first write, after our read; one bot has such a file to itself
+        self._key = key
+        self._head_file = head_file
         self._lock = threading.Lock()
 
     def append(self, key: str, entry: Entry) -> None:
         """Append an entry once: a second one with the same key (a repeated step) changes nothing."""
+        self.append_if(key, lambda _connection: entry)
+
+    def append_if(self, key: str, make: Callable[[sa.Connection], Entry | None]) -> Entry | None:
+        """Append what `make` returns, together with what it does in the same transaction; return it.
+
+        Entry and effect are there both or neither. One such transaction happens at a time, in all processes. None, and
+        nothing is done, where an entry of this key is there already, or where `make` returns None, before it changes
+        anything.
+        """
         with self._lock, self._engine.begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(sa.text("select pg_advisory_xact_lock(:key)"), {"key": _APPEND_LOCK})
-            known = connection.execute(sa.select(tables.audit.c.seq).where(tables.audit.c.key == key)).first()
-            if known:
-                return
-            last = connection.execute(
-                sa.select(tables.audit.c.seq, tables.audit.c.hash).order_by(tables.audit.c.seq.desc()).limit(1)
-            ).first()
-            seq, previous = (last.seq + 1, last.hash) if last else (1, BEGINNING)
-            body = {"seq": seq, "at": self._clock.now().isoformat(), "key": key, "previous": previous, **asdict(entry)}
-            text = json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-            digest = hashlib.sha256(text.encode()).hexdigest()
-            connection.execute(tables.audit.insert().values(seq=seq, key=key, entry=text, hash=digest))
-        log.info("audit", head=digest, count=seq, **{k: v for k, v in asdict(entry).items() if v})
+            else:
+                # by itself it would take its lock at the first write, after our read: a terminal writes, too
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            key = key[:400]
+            if connection.execute(sa.select(tables.audit.c.seq).where(tables.audit.c.key == key)).first():
+                return None
+            entry = make(connection)
+            if entry is None:
+                return None
+            last = self._head(connection)
+            body = {
+                "seq": last.count + 1,
+                "at": self._clock.now().isoformat(),
+                "key": key,
+                "previous": last.hash,
+                **({"keyed": True} if self._key else {}),
+                **asdict(entry),
+            }
+            text = json.dumps(body, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+            head = Head(last.count + 1, self._hash(text.encode(), keyed=self._key is not None))
+            connection.execute(tables.audit.insert().values(seq=head.count, key=key, entry=text, hash=head.hash))
+        self._note(head)
+        log.info("audit", head=head.hash, count=head.count, **{k: v for k, v in asdict(entry).items() if v})
+        return entry
+
+    def _hash(self, text: bytes, *, keyed: bool) -> str:
+        if not keyed:
+            return hashlib.sha256(text).hexdigest()
+        assert self._key is not None
+        return hmac.new(self._key().reveal().encode(), text, hashlib.sha256).hexdigest()
+
+    def _head(self, connection: sa.Connection) -> Head:
+        query = sa.select(tables.audit.c.seq, tables.audit.c.hash).order_by(tables.audit.c.seq.desc()).limit(1)
+        last = connection.execute(query).first()
+        return Head(last.seq, last.hash) if last else Head(0, BEGINNING)
+
+    def head(self) -> Head:
+        """Return the end of the chain now."""
+        with self._engine.connect() as connection:
+            return self._head(connection)
+
+    def _note(self, head: Head) -> None:
+        """Keep the head beside the database; after the entry, so that it is never ahead of a whole database."""
+        if self._head_file is None:
+            return
+        temporary = self._head_file.with_name(f"{self._head_file.name}.{os.getpid()}")
+        try:
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(handle, "w", encoding="ascii") as file:
+                file.write(f"{head}\n")
+            temporary.replace(self._head_file)
+        except OSError as error:
+            log.warning("the head of the audit log cannot be kept beside the database", error=error.strerror)
+
+    def older_than_its_head(self) -> str | None:
+        """Return why the database seems to be restored from a backup, None where it goes with the head beside it."""
+        if self._head_file is None or not self._head_file.exists():
+            return None
+        kept = head_of(self._head_file.read_text(encoding="ascii", errors="replace"))
+        if kept is None:
+            return f"the file {self._head_file.name} holds no head of an audit log"
+        query = sa.select(tables.audit.c.hash).where(tables.audit.c.seq == kept.count)
+        with self._engine.connect() as connection:
+            found = connection.execute(query).scalar()
+            if found == kept.hash:
+                return None
+            head = self._head(connection)
+        if head.count < kept.count:
+            return f"its audit log has {head.count} entries, and had {kept.count} before"
+        return f"entry {kept.count} of its audit log is another one than before"
 
     def entries(self, *, target: str | None = None, limit: int = 20) -> list[Recorded]:
-        """Return the newest entries first, of one target where it is named."""
+        """Return the newest entries first, of one target where it is named; what was merely typed is left out."""
         found: list[Recorded] = []
-        with self._engine.connect() as connection:
-            rows = connection.execute(sa.select(tables.audit).order_by(tables.audit.c.seq.desc()))
+        before: int | None = None
+        while len(found) < limit:
+            query = sa.select(tables.audit).order_by(tables.audit.c.seq.desc()).limit(_PAGE)
+            if before is not None:
+                query = query.where(tables.audit.c.seq < before)
+            with self._engine.connect() as connection:
+                rows = connection.execute(query).all()
+            if not rows:
+                break
+            before = rows[-1].seq
             for row in rows:
                 recorded = _recorded(row.entry, row.hash)
-                if target is None or recorded.entry.target.casefold() == target.casefold():
+                about = target is None or recorded.entry.target.casefold() == target.casefold()
+                if about and recorded.entry.kind != COMMAND:
                     found.append(recorded)
-                if len(found) >= limit:
-                    break
-        return found
+        return found[:limit]
 
-    def flaws(self) -> Iterator[str]:
-        """Yield a sentence for each entry that does not fit the chain."""
-        previous, expected = BEGINNING, 1
-        with self._engine.connect() as connection:
-            for row in connection.execute(sa.select(tables.audit).order_by(tables.audit.c.seq)):
-                if row.seq != expected:
-                    yield f"Entry {expected} is missing: the next one there is {row.seq}."
-                if hashlib.sha256(row.entry.encode()).hexdigest() != row.hash:
-                    yield f"Entry {row.seq} was changed: its hash does not fit its text."
-                elif json.loads(row.entry)["previous"] != previous:
-                    yield f"Entry {row.seq} does not follow the one before it: an entry was removed, changed or moved."
-                previous, expected = row.hash, row.seq + 1
+    def all_entries(self) -> Iterator[Recorded]:
+        """Yield every entry, the oldest first, as it stands there; UserError at one that cannot be read."""
+        for seq, _key, text, digest in self._rows():
+            try:
+                yield _recorded(text.decode(), digest.decode())
+            except (ValueError, TypeError, KeyError):
+                raise UserError(f"Entry {seq} of the audit log cannot be read. See `octocert audit verify`.") from None
+
+    def _rows(self) -> Iterator[tuple[int, bytes, bytes, bytes]]:
+        """Yield the rows as bytes: a changed byte need not be text any more."""
+        columns, after = tables.audit.c, 0
+        while True:
+            with self._engine.connect() as connection:
+                raw = [_bytes_of(c, connection.dialect.name) for c in (columns.key, columns.entry, columns.hash)]
+                query = sa.select(columns.seq, *raw).where(columns.seq > after).order_by(columns.seq).limit(_PAGE)
+                rows = connection.execute(query).all()
+            if not rows:
+                return
+            for row in rows:
+                yield int(row[0]), bytes(row[1] or b""), bytes(row[2] or b""), bytes(row[3] or b"")
+            after = int(rows[-1][0])
+
+    def flaws(self, head: Head | None = None) -> Iterator[str]:
+        """Yield a sentence for each entry that does not fit the chain; `head` is one that was seen elsewhere."""
+        previous, expected, keyed = BEGINNING, 1, False
+        at_head = BEGINNING if head and head.count == 0 else None
+        for seq, key, text, digest in self._rows():
+            if seq != expected:
+                yield f"Entry {expected} is missing: the next one there is {seq}."
+            body = _body(text)
+            keyed = keyed or bool(body and body.get("keyed"))
+            if not self._fits(text, digest, keyed=keyed):
+                yield f"Entry {seq} was changed: its hash does not fit its text."
+            elif body is None or body.get("seq") != seq or str(body.get("key", "")).encode() != key:
+                yield f"Entry {seq} was changed or moved: its text is that of another one."
+            elif body.get("previous") != previous:
+                yield f"Entry {seq} does not follow the one before it: an entry was removed, changed or moved."
+            previous, expected = digest.decode("ascii", "replace"), seq + 1
+            if head and seq == head.count:
+                at_head = previous
+        if head and at_head is None:
+            yield f"Entry {expected} is missing: the chain ends there, and had {head.count} entries when it was seen."
+        elif head and at_head != head.hash:
+            yield f"Entry {head.count} is another one than when its hash was seen elsewhere."
+        elif self._key is not None and not keyed and expected > 1:
+            yield f"Entry {expected - 1} is not keyed, though the configuration names a key for the audit log."
+
+    def _fits(self, text: bytes, digest: bytes, *, keyed: bool) -> bool:
+        if keyed and self._key is None:
+            raise UserError(
+                "The audit log is keyed. Name the configuration by --config, so that the key can be read from "
+                "where [audit] key says."
+            )
+        return hmac.compare_digest(self._hash(text, keyed=keyed).encode(), digest)
+
+
+def _bytes_of(column: sa.ColumnElement[str], dialect: str) -> sa.ColumnElement[bytes]:
+    if dialect == "postgresql":
+        return sa.func.convert_to(column, "UTF8", type_=sa.LargeBinary)
+    return sa.cast(column, sa.LargeBinary)
+
+
+def _body(text: bytes) -> dict[str, object] | None:
+    try:
+        body = json.loads(text)
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
 
 
 def _recorded(text: str, digest: str) -> Recorded:
     body = json.loads(text)
     head = {k: body.pop(k) for k in ("seq", "at", "key", "previous")}
+    body.pop("keyed", None)
     return Recorded(
         seq=head["seq"],
         at=datetime.fromisoformat(head["at"]),

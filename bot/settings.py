@@ -19,7 +19,9 @@ from pydantic_core import PydanticCustomError, to_json
 
 from bot.domain.errors import SettingsError
 from bot.secrets import Secret, SecretReference
+from bot.settings_audit import Audit
 from bot.settings_operating import Operating
+from bot.settings_policy import Person, Policy, contradictions
 from bot.settings_problems import find_secrets, problems_of
 from bot.settings_scale import Replicas, Retention
 from bot.settings_tables import (
@@ -31,7 +33,6 @@ from bot.settings_tables import (
     Log,
     Login,
     Octopus,
-    Policy,
     Scheme,
     Slack,
     Table,
@@ -61,6 +62,8 @@ class Settings(Table):
     octopus: Octopus
     winrm: WinRm
     policy: Policy
+    people: dict[Name, Person] = Field(default_factory=dict)
+    """People who have several Slack accounts, by a name of your choice."""
     credentials: dict[Name, Login] = Field(default_factory=dict)
     """Other logins than [winrm]'s, by the name that [[hosts]] entries use."""
     hosts: tuple[HostEntry, ...] = ()
@@ -71,6 +74,7 @@ class Settings(Table):
     database: Database = Database()
     replicas: Replicas = Replicas()
     retention: Retention = Retention()
+    audit: Audit = Audit()
     deadlines: Deadlines = Deadlines()
     operating: Operating = Operating()
     log: Log = Log()
@@ -93,6 +97,7 @@ class Settings(Table):
                 )
         if self.winrm.scheme == "http" and self.winrm.transport in {"basic", "certificate"}:
             sentences.append(f"[winrm] scheme: {_plain_http(self.winrm.transport)}")
+        sentences += contradictions(self.policy, self.people)
         if sentences:
             raise PydanticCustomError("octocert_several", "several", {"sentences": sentences})
         return self

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validat
 from bot.settings_values import (
     BESIDE,
     ApiAddress,
-    ChannelId,
     DatabaseUrl,
     ExistingFile,
     Name,
@@ -18,7 +17,6 @@ from bot.settings_values import (
     Reference,
     Seconds,
     SlashCommand,
-    UserId,
     WebAddress,
     problem,
 )
@@ -127,33 +125,6 @@ class HostEntry(Table):
     """The name of a [credentials.NAME] table."""
     instance: str | None = Field(default=None, min_length=1)
     """The Tentacle instance, where the name must decide; it is still proven by port and thumbprint or subscription."""
-
-
-class Policy(Table):
-    """Who may do what. Nobody ever approves what they asked for themselves: there is no setting for that."""
-
-    requesters: tuple[UserId, ...] = ()
-    """Slack user ids of those who may ask for a rotation; empty means everybody in the channels below."""
-    approvers: tuple[UserId, ...]
-    """Slack user ids of those who may approve; without them nothing could ever be approved."""
-    channels: tuple[ChannelId, ...] = ()
-    """Ids of the channels in which the bot takes commands; empty means every channel it was invited to."""
-    approval_minutes: int = Field(default=30, ge=1, le=10_080)
-    """How long a plan waits for its approval, and how long a failed target may be retried under it."""
-
-    @model_validator(mode="after")
-    def _can_be_satisfied(self) -> Self:
-        if not self.approvers:
-            raise problem(
-                "approvers is empty, so that nothing could ever be approved. Name the Slack user ids of those who may "
-                'approve, such as ["U02ABCDEF"].'
-            )
-        if len(set(self.approvers)) == 1 and set(self.requesters) == set(self.approvers):
-            raise problem(
-                "names one and the same person as only requester and only approver, and nobody approves what they "
-                "asked for themselves. Add a second approver."
-            )
-        return self
 
 
 class Pfx(Table):

@@ -3,7 +3,7 @@
 from slack_bolt import App
 
 from bot.runs.desk import Desk
-from handlers import actions, commands, errors, events
+from handlers import actions, commands, errors, events, views
 
 
 def register(app: App, desk: Desk, *, command: str) -> None:
@@ -11,4 +11,5 @@ def register(app: App, desk: Desk, *, command: str) -> None:
     commands.register(app, desk, command=command)
     events.register(app, desk)
     actions.register(app, desk)
+    views.register(app, desk)
     errors.register(app)

@@ -1,13 +1,19 @@
 """The buttons. Their values are a run's id and its nonce; everything else is looked up."""
 
 import re
-from datetime import UTC, datetime
+from http.client import HTTPException
 from typing import Any
 
+import structlog
 from slack_bolt import Ack, App
+from slack_sdk import WebClient
+from slack_sdk.errors import SlackClientError
 
-from bot.runs.asking import Asker, Click
 from bot.runs.desk import Desk
+from bot.slack import views
+from handlers.clicks import click_of, place_of
+
+log = structlog.get_logger("octocert.handlers")
 
 OURS = re.compile(r"^octocert_(approve|deny|cancel|pause|resume|retry|roll_back|machines)$")
 
@@ -16,31 +22,27 @@ def register(app: App, desk: Desk) -> None:
     """Listen to our buttons."""
 
     @app.action(OURS)
-    def button(ack: Ack, body: dict[str, Any], action: dict[str, Any]) -> None:
+    def button(ack: Ack, body: dict[str, Any], action: dict[str, Any], client: WebClient) -> None:
         ack()
-        user, container = body["user"], body.get("container") or {}
-        message = body.get("message") or {}
-        thread = message.get("thread_ts")
-        run_id, _, nonce = str(action.get("value") or "").partition(":")
-        desk.click(
-            Click(
-                asker=Asker(
-                    user=user["id"],
-                    user_name=str(user.get("username") or user.get("name") or user["id"]),
-                    channel=str((body.get("channel") or {}).get("id") or container.get("channel_id") or ""),
-                    # a root message with replies names itself: who pressed there is not in the thread
-                    thread=thread if thread != message.get("ts") else None,
-                    key=f"click-{user['id']}-{action['action_id']}-{action.get('action_ts') or body.get('trigger_id')}",
-                ),
-                run_id=run_id,
-                nonce=nonce,
-                action=action["action_id"].removeprefix("octocert_"),
-                message_ts=str(container.get("message_ts") or ""),
-                at=datetime.now(UTC),
-            )
-        )
+        channel, thread = place_of(body)
+        what, value = str(action["action_id"]).removeprefix("octocert_"), str(action.get("value") or "")
+        if what == "deny" and _asked_why(client, body, value, channel, thread):
+            return
+        key = str(action.get("action_ts") or body.get("trigger_id") or "")
+        desk.click(click_of(body, what, value, key=key, channel=channel, thread=thread))
 
     @app.action(re.compile(r".*"))
     def link(ack: Ack) -> None:
         """Acknowledge buttons that only open a page."""
         ack()
+
+
+def _asked_why(client: WebClient, body: dict[str, Any], value: str, channel: str, thread: str | None) -> bool:
+    """Open the modal that asks for a reason; where Slack cannot, the press itself denies, which is the safe side."""
+    run_id, _, nonce = value.partition(":")
+    try:
+        client.views_open(trigger_id=str(body.get("trigger_id") or ""), view=views.deny(run_id, nonce, channel, thread))
+    except (SlackClientError, HTTPException, OSError) as error:
+        log.warning("the reason for a denial could not be asked for", error=type(error).__name__)
+        return False
+    return True

@@ -152,6 +152,16 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Freeze:
+    """Why no step begins anywhere."""
+
+    by: str
+    """Slack user id; `terminal:NAME` for who has no Slack, empty where the bot froze itself."""
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """A snapshot of one run: all that a message needs."""
 
@@ -176,6 +186,18 @@ class Run:
     retry_of: str | None = None
     stage: str = ""
     """What the run as a whole is doing now, as a phrase: `wave 1 of 2`."""
+    needed: int = 1
+    """How many different people must approve its plan."""
+    decisions: tuple[Decision, ...] = ()
+    """What was decided about its plan so far, oldest first."""
+    frozen: Freeze | None = None
+    """Why nothing begins anywhere at the moment; None where nothing is frozen, or the run is over."""
+
+    @property
+    def approvers(self) -> tuple[Decision, ...]:
+        """The approvals of its plan so far, oldest first; a retry has that of the run which it repeats."""
+        given = tuple(d for d in self.decisions if d.approved)
+        return given or ((self.decision,) if self.decision and self.decision.approved else ())
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:

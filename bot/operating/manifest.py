@@ -19,6 +19,8 @@ METHODS: dict[str, tuple[str, ...]] = {
     "files.completeUploadExternal": ("files:write",),
     "files.getUploadURLExternal": ("files:write",),
     "usergroups.list": ("usergroups:read",),
+    "usergroups.users.list": ("usergroups:read",),
+    "views.open": (),
 }
 """Web API methods that the bot calls, each with the scopes that it needs (docs.slack.dev/reference/methods)."""
 

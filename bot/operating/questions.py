@@ -10,7 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from bot.domain.errors import SettingsError
 from bot.operating.configuration import Answers
-from bot.settings_tables import Database, Octopus, Policy, Table, WinRm
+from bot.settings_policy import Policy
+from bot.settings_tables import Database, Octopus, Table, WinRm
 
 _MODELS: dict[str, tuple[type[Table], str]] = {
     "octopus_url": (Octopus, "url"),

@@ -4,6 +4,8 @@ The root message of a run is only marked at each step, and made when it is about
 steps and one edit a second. Ends are made at once.
 """
 
+from collections.abc import Iterable
+
 from bot.clock import Clock
 from bot.domain.run import Hold, OutcomeKind
 from bot.runs.ledger import Ledger
@@ -79,6 +81,18 @@ class Announcer:
         self._show(run_id)
         if run.decision:
             self.say(run_id, "decision", messages.approved(run) if run.decision.approved else messages.denied(run))
+
+    def counted(self, run_id: str, key: str, number: int, needed: int) -> None:
+        """Say that one more approval is there, and that others are still needed."""
+        self._show(run_id)
+        decisions = self._ledger.run(run_id).decisions
+        if decisions:
+            self.say(run_id, f"counted:{key}", messages.counted(decisions[-1], number, needed))
+
+    def remind(self, run_id: str, approvers: Iterable[str], *, escalated: bool) -> None:
+        """Tell who may approve that a plan still waits, once."""
+        key = "escalated" if escalated else "reminded"
+        self.say(run_id, key, messages.reminder(self._ledger.run(run_id), approvers, escalated=escalated))
 
     def expired(self, run_id: str) -> None:
         """Say that nobody decided in time."""

@@ -28,3 +28,5 @@ class Click:
     """`approve`, `deny`, `cancel`, `pause`, `resume`, `retry`, `roll_back` or `machines`."""
     message_ts: str
     at: datetime
+    reason: str = ""
+    """Why, where a modal asked."""

@@ -8,10 +8,11 @@ import structlog
 
 from bot.audit import Entry
 from bot.domain.errors import UserError
-from bot.domain.run import Decision, RunState
+from bot.domain.run import RunState
 from bot.domain.server_planner import NODE
 from bot.runs.engine import DurableEngine
 from bot.runs.gates import OPEN, Gate
+from bot.runs.guard import Guard
 from bot.runs.node_steps import NodeSteps
 from bot.runs.retention import Retention
 from bot.runs.rotation import Gear, Rotation
@@ -39,6 +40,7 @@ class Caretaker:
         engine: DurableEngine,
         rotation: Rotation,
         nodes: NodeSteps,
+        guard: Guard,
         *,
         retention: Retention | None = None,
         leads: Callable[[], bool] = lambda: True,
@@ -55,6 +57,7 @@ class Caretaker:
         self._retention = retention
         self._leads = leads
         self._led = False
+        self._guard = guard
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="caretaker", daemon=True)
 
@@ -110,6 +113,8 @@ class Caretaker:
                 self._announcer.expired(run_id)
             elif refusal := self._announcer.refusal(run_id):
                 self._take_back(run_id, refusal)
+        if self._guard.look_around():
+            return  # frozen: hosts are left alone, too
         for run_id in self._control.due():
             self._engine.start(run_id)
         due = self._ledger.copies(due=True)[:SWEEPS_A_ROUND]
@@ -121,12 +126,9 @@ class Caretaker:
 
     def _close(self, gate: Gate) -> None:
         """Deny what nobody decided in time."""
-        decision = Decision(
-            user="", user_name="", approved=False, at=self._clock.now(), reason="nobody decided in time"
-        )
         entry = Entry(kind="expired", run=gate.run_id, digest=gate.digest[:64], what=f"the approval of the {gate.gate}")
         self._audit.append(f"{gate.run_id}:{gate.nonce}:expired", entry)
-        decided = self._gear.gates.decide(gate, decision)
+        decided = self._gear.gates.expire(gate)
         if decided:
             self._engine.start_part(gate.run_id, decided.part, decided.nonce)
 

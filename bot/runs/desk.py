@@ -6,14 +6,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
+from bot.audit import Entry
 from bot.domain.commands import Command, parse
 from bot.domain.errors import UserError
 from bot.domain.inventory import row_of
 from bot.domain.plan import Request
-from bot.domain.policy import Policy
+from bot.domain.policy import Action, Policy
 from bot.domain.run import Run
+from bot.runs.approvals import Approvals
 from bot.runs.asking import Asker, Click
 from bot.runs.engine import DurableEngine
+from bot.runs.freezing import Freezing
 from bot.runs.inspector import Inspector
 from bot.runs.intake import Intake
 from bot.runs.proposals import Proposals
@@ -24,6 +27,7 @@ from bot.runs.steering import Steering
 from bot.slack import messages
 from bot.slack.inventory_message import MOST_ROWS
 from bot.slack.message import File, Message
+from bot.slack.text import clean
 
 log = structlog.get_logger("octocert.desk")
 
@@ -48,13 +52,21 @@ class Desk:
     """Where every command and click arrives; `command` and `click` only enqueue and return within milliseconds."""
 
     def __init__(
-        self, gear: Gear, inspector: Inspector, server: ServerProposals, engine: DurableEngine, policy: Policy
+        self,
+        gear: Gear,
+        inspector: Inspector,
+        server: ServerProposals,
+        engine: DurableEngine,
+        policy: Policy,
+        approvals: Approvals,
+        freezing: Freezing,
     ) -> None:
         self._gear = gear
         self._inspector = inspector
         self._server = server
         self._policy = policy
-        self._proposals = Proposals(gear, inspector, engine, policy)
+        self._proposals = Proposals(gear, inspector, engine, policy, approvals)
+        self._freezing = freezing
         self._steering = Steering(gear, policy)
         self._intake = Intake(HANDS, lambda asker: self._whisper(asker, messages.problem(UNFINISHED)))
         self._selecting = Selecting(inspector, gear.clock)
@@ -70,6 +82,9 @@ class Desk:
             "pause": self._pause,
             "resume": self._resume,
             "history": self._history,
+            "freeze": self._freeze,
+            "unfreeze": self._unfreeze,
+            "policy": self._show_policy,
         }
 
     def close(self) -> None:
@@ -107,10 +122,39 @@ class Desk:
         self._gear.announcer.post(f"{asker.key}:{key}", asker.channel, message, asker.thread)
 
     def _obey(self, text: str, asker: Asker) -> None:
+        self._write_down(asker, "command", text)
         command = parse(text)
         if command.name in LOOKING:
             self._gear.breaker.ask_again()
         self._commands[command.name](command, asker)
+
+    def _write_down(self, asker: Asker, kind: str, what: str, run: str = "") -> None:
+        """Write into the audit log what somebody typed or pressed, before anything is done about it."""
+        self._gear.audit.append(f"{kind}:{asker.key}", Entry(kind=kind, who=asker.user, run=run, what=clean(what, 500)))
+
+    def _refuse(self, asker: Asker, refusal: str | None) -> None:
+        """Write a refusal into the audit log, and say it."""
+        if refusal:
+            self._write_down(asker, "refused", refusal)
+            raise UserError(refusal)
+
+    def _freeze(self, command: Command, asker: Asker) -> None:
+        self._refuse(asker, self._policy.refuses_request(asker.user, asker.channel, Action.FREEZE))
+        before = self._freezing.freeze(asker.user, clean(" ".join(command.arguments), 500), asker.key)
+        freeze = self._freezing.in_force()
+        if before or freeze is None:
+            raise UserError("Everything is frozen already, or was just unfrozen. `status` shows by whom and why.")
+        self._post(asker, messages.frozen(freeze))
+
+    def _unfreeze(self, _command: Command, asker: Asker) -> None:
+        self._refuse(asker, self._policy.refuses_request(asker.user, asker.channel, Action.UNFREEZE))
+        lifted = self._freezing.lift(asker.user, asker.key)
+        if lifted is None:
+            raise UserError("Nothing is frozen. `status` shows what runs.")
+        self._post(asker, messages.unfrozen(lifted, asker.user))
+
+    def _show_policy(self, _command: Command, asker: Asker) -> None:
+        self._whisper(asker, messages.policy(self._policy))
 
     def _help(self, command: Command, asker: Asker) -> None:
         changes = self._policy.refuses_request(asker.user, asker.channel) is None
@@ -189,9 +233,7 @@ class Desk:
         )
 
     def _rotate(self, command: Command, asker: Asker) -> None:
-        refusal = self._policy.refuses_request(asker.user, asker.channel)
-        if refusal:
-            raise UserError(refusal)
+        self._refuse(asker, self._policy.refuses_request(asker.user, asker.channel))
         request = self._request(command, asker)
         if is_server(command.arguments):
             self._rotate_server(request, asker)
@@ -223,7 +265,9 @@ class Desk:
     def _status(self, command: Command, asker: Asker) -> None:
         now = self._gear.clock.now()
         if not command.arguments:
-            self._whisper(asker, messages.status(self._gear.ledger.recent(RECENT), now=now))
+            self._whisper(
+                asker, messages.status(self._gear.ledger.recent(RECENT), now=now, frozen=self._freezing.in_force())
+            )
             return
         self._whisper(asker, messages.status_one(self._named(command), now=now))
 
@@ -255,6 +299,7 @@ class Desk:
 
     def _press(self, click: Click) -> None:
         asker = click.asker
+        self._write_down(asker, "command", f"pressed {click.action}", click.run_id[:24])
         run = self._gear.ledger.find(click.run_id)
         gate = self._gear.gates.find(click.run_id, click.nonce) if run and run.nonce != click.nonce else None
         if run is None or (run.nonce != click.nonce and gate is None):
@@ -262,9 +307,10 @@ class Desk:
         refusal: str | None
         match click.action:
             case "approve" | "deny" if gate:
-                refusal = self._proposals.decide_gate(run, gate, asker, approved=click.action == "approve")
+                approved = click.action == "approve"
+                refusal = self._proposals.decide_gate(run, gate, asker, approved=approved, reason=click.reason)
             case "approve" | "deny":
-                refusal = self._proposals.decide(run, asker, approved=click.action == "approve")
+                refusal = self._proposals.decide(run, asker, approved=click.action == "approve", reason=click.reason)
             case "machines":
                 new = self._server.new_of(run)
                 self._whisper(asker, messages.server_machines(run, new))

@@ -38,6 +38,8 @@ MAX_RECOVERIES = 50
 """How often a workflow is resumed after crashes before it is given up."""
 DELETED_AT_ONCE = 500
 """Workflows that one transaction deletes."""
+FROZEN_SECONDS = 1.0
+"""How often a step that may not begin looks whether it may."""
 RUNS_AT_ONCE = 50
 """How many runs may be carried out at the same time."""
 
@@ -129,6 +131,8 @@ class _Current:
     """Set when no step may be begun any more."""
     guard: Callable[[], None] = staticmethod(lambda: None)
     """Called before each step: ends the process where others may be at work on the same run."""
+    frozen: Callable[[], bool] = staticmethod(lambda: False)
+    """Whether no step may begin now."""
     ended = frozenset({"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
     """DBOS's words for workflows that will not go on."""
 
@@ -169,7 +173,15 @@ def _tend(run_id: str, target: str, task: str) -> dict[str, Any]:
 class DurableEngine:
     """Starts and resumes the workflows of runs."""
 
-    def __init__(self, database: Database, carrier: Carrier, *, in_flight: int, drain: float = DRAIN_SECONDS) -> None:
+    def __init__(
+        self,
+        database: Database,
+        carrier: Carrier,
+        *,
+        in_flight: int,
+        drain: float = DRAIN_SECONDS,
+        frozen: Callable[[], bool] | None = None,
+    ) -> None:
         self._database = database
         self._in_flight = in_flight
         self._drain = drain
@@ -179,6 +191,7 @@ class DurableEngine:
         _Current.guard = lambda: None
         _Current.carrier = carrier
         _Current.leaving = threading.Event()
+        _Current.frozen = staticmethod(frozen or (lambda: False))
 
     @property
     def is_running(self) -> bool:
@@ -262,10 +275,13 @@ class DurableEngine:
 
     @staticmethod
     def step(name: str, function: Callable[..., T], *arguments: Any) -> T:
-        """Run one durable step inside a workflow; its arguments and result are plain JSON."""
+        """Run one durable step inside a workflow, as soon as nothing is frozen; its arguments and result are JSON."""
         if _Current.leaving.is_set():
             raise Leaving
         _Current.guard()
+        while _Current.frozen():
+            if _Current.leaving.wait(FROZEN_SECONDS):
+                raise Leaving
 
         def measured(*given: Any) -> T:
             with bound_contextvars(step=name), telemetry.timed(telemetry.STEP_SECONDS, step=name) as timing:

@@ -26,6 +26,7 @@ class Gate:
     """What is approved: `certificate` or `clean up`."""
     digest: str
     action: str
+    opened: datetime
     expires: datetime | None
     """None: it may wait for days."""
     state: str
@@ -91,19 +92,30 @@ class Gates:
         now = self._clock.now().isoformat()
         return self._read(sa.select(tables.gates).where(tables.gates.c.state == OPEN, tables.gates.c.expires <= now))
 
-    def decide(self, gate: Gate, decision: Decision) -> Gate | None:
-        """Take a decision if none was taken; return the decided gate, or None if somebody was faster."""
+    def is_open(self, connection: sa.Connection, gate: Gate) -> bool:
+        """Whether a gate still waits, asked inside a transaction."""
+        query = sa.select(tables.gates.c.state).where(tables.gates.c.nonce == gate.nonce)
+        return bool(connection.execute(query).scalar() == OPEN)
+
+    def tip(self, connection: sa.Connection, gate: Gate, decision: Decision) -> bool:
+        """Make a gate approved or denied inside a transaction, and have its run go on; False if somebody was faster."""
         state = APPROVED if decision.approved else DENIED
         changed = (
             tables.gates.update()
             .where(tables.gates.c.nonce == gate.nonce, tables.gates.c.state == OPEN)
             .values(state=state, decision=codec.dumps(decision))
         )
+        if connection.execute(changed).rowcount != 1:
+            return False
+        self._ledger.move(gate.run_id, of=(RunState.ASKING,), to=RunState.RUNNING, within=connection)
+        return True
+
+    def expire(self, gate: Gate) -> Gate | None:
+        """Deny a gate at which nobody decided in time; return it, or None if somebody did at the last moment."""
+        late = Decision(user="", user_name="", approved=False, at=self._clock.now(), reason="nobody decided in time")
         with self._engine.begin() as connection:
-            if connection.execute(changed).rowcount != 1:
-                return None
-        self._ledger.move(gate.run_id, of=(RunState.ASKING,), to=RunState.RUNNING)
-        return self.find(gate.run_id, gate.nonce)
+            done = self.tip(connection, gate, late)
+        return self.find(gate.run_id, gate.nonce) if done else None
 
     def _read(self, query: sa.Select[tuple[object, ...]]) -> list[Gate]:
         with self._engine.connect() as connection:
@@ -114,6 +126,7 @@ class Gates:
                     gate=row.gate,
                     digest=row.digest,
                     action=row.action,
+                    opened=datetime.fromisoformat(row.opened),
                     expires=datetime.fromisoformat(row.expires) if row.expires else None,
                     state=row.state,
                     decision=codec.loads(Decision, row.decision) if row.decision else None,

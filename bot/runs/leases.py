@@ -151,7 +151,7 @@ class Leases:
                 return 0
             owners = self._work.owners() - {self.executor}
             now = connection.execute(_NOW).scalar_one()
-            beats = dict(connection.execute(sa.select(tables.leases.c.executor, tables.leases.c.beat)).tuples().all())
+            beats = {r.executor: r.beat for r in connection.execute(sa.select(tables.leases))}
             dead = {owner for owner in owners if now - beats.get(owner, 0.0) > self._lease}
             taken = self._work.take_over(sorted(dead)) if dead else 0
             old = now - FORGET_LEASES * self._lease

@@ -15,6 +15,7 @@ from bot.domain import codec
 from bot.domain.plan import Plan, StepKind, TargetPlan
 from bot.domain.run import (
     Decision,
+    Freeze,
     Hold,
     Outcome,
     OutcomeKind,
@@ -55,6 +56,7 @@ class Ledger:
         run_id: str,
         retry_of: str | None = None,
         decision: Decision | None = None,
+        needed: int = 1,
     ) -> Run:
         """Store a new run; one with a decision (a retry under the same approval) is running at once.
 
@@ -72,6 +74,7 @@ class Ledger:
                 decision=codec.dumps(decision) if decision else None,
                 retry_of=retry_of,
                 stage="",
+                needed=needed,
             )
             if written:
                 telemetry.RUNS.labels(state=(RunState.RUNNING if decision else RunState.PROPOSED).name.lower()).inc()
@@ -202,10 +205,11 @@ class Ledger:
         stopped_by: str | None = None,
         stopped_why: str = "",
         hold: Hold | None = None,
+        within: sa.Connection | None = None,
     ) -> bool:
         """Change a run's state if it is one of `of`; return whether this call did it.
 
-        A run that was held goes on, unless another `hold` is given.
+        A run that was held goes on, unless another `hold` is given. `within` is a transaction of which it is a part.
         """
         values: dict[str, str | None] = {"state": to.value, "hold": codec.dumps(hold) if hold else None}
         if decision:
@@ -221,8 +225,11 @@ class Ledger:
             .where(tables.runs.c.id == run_id, tables.runs.c.state.in_([s.value for s in of]))
             .values(**values)
         )
-        with self._engine.begin() as connection:
-            is_moved = connection.execute(changed).rowcount == 1
+        if within is not None:
+            is_moved = within.execute(changed).rowcount == 1
+        else:
+            with self._engine.begin() as connection:
+                is_moved = connection.execute(changed).rowcount == 1
         if is_moved:
             telemetry.RUNS.labels(state=to.name.lower()).inc()
         return is_moved
@@ -294,6 +301,9 @@ class Ledger:
         query = sa.select(tables.progress).where(columns.run_id == row.id).order_by(columns.position)
         with self._engine.connect() as connection:
             targets = tuple(_progress(p) for p in connection.execute(query))
+            decided = sa.select(tables.decisions.c.decision).where(tables.decisions.c.nonce == row.nonce)
+            decisions = [codec.loads(Decision, d) for d in connection.execute(decided).scalars()]
+            frozen = None if RunState(row.state).is_over else freeze_in_force(connection)
         return Run(
             id=row.id,
             plan=plan,
@@ -309,6 +319,9 @@ class Ledger:
             hold=codec.loads(Hold, row.hold) if row.hold else None,
             retry_of=row.retry_of,
             stage=row.stage,
+            needed=row.needed,
+            decisions=tuple(sorted(decisions, key=lambda d: d.at)),
+            frozen=frozen,
         )
 
     def lock_host(self, host: str, run_id: str) -> str:
@@ -376,6 +389,14 @@ class Ledger:
         due = (self._clock.now() + timedelta(hours=hours)).isoformat()
         with self._engine.begin() as connection:
             connection.execute(tables.copies.update().where(*where).values(due=due))
+
+
+def freeze_in_force(connection: sa.Connection) -> Freeze | None:
+    """Return the freeze that nobody has lifted yet, None if nothing is frozen."""
+    freezes = tables.freezes.c
+    query = sa.select(tables.freezes).where(freezes.lifted.is_(None)).order_by(freezes.id).limit(1)
+    row = connection.execute(query).first()
+    return Freeze(by=row.by, reason=row.reason, at=datetime.fromisoformat(row.at)) if row else None
 
 
 def insert_new(connection: sa.Connection, table: sa.Table, **values: object) -> bool:

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
+import sqlalchemy as sa
+
 from bot.audit import Entry
 from bot.domain.certificate import CertificateDetails
 from bot.domain.errors import UserError
@@ -11,12 +13,13 @@ from bot.domain.facts import EstateIndex
 from bot.domain.names import TargetGroup, match
 from bot.domain.plan import Plan, Refusal, Request, Source
 from bot.domain.planner import make_plan, narrowed
-from bot.domain.policy import Policy
-from bot.domain.run import Decision, Hold, Run, RunState
+from bot.domain.policy import Action, Policy, action_of, environments_of
+from bot.domain.run import Run, RunState
 from bot.domain.thumbprint import Thumbprint
+from bot.runs.approvals import Approvals, Asking
 from bot.runs.asking import Asker
 from bot.runs.engine import DurableEngine
-from bot.runs.gates import OPEN, Gate
+from bot.runs.gates import Gate
 from bot.runs.inspector import Inspector
 from bot.runs.ledger import new_run_id
 from bot.runs.rotation import Gear
@@ -33,11 +36,14 @@ LONGEST_ID = 24
 class Proposals:
     """Makes plans, takes decisions. Every decision is a compare-and-set in the ledger, audited before its effect."""
 
-    def __init__(self, gear: Gear, inspector: Inspector, engine: DurableEngine, policy: Policy) -> None:
+    def __init__(
+        self, gear: Gear, inspector: Inspector, engine: DurableEngine, policy: Policy, approvals: Approvals
+    ) -> None:
         self._gear = gear
         self._inspector = inspector
         self._engine = engine
         self._policy = policy
+        self._approvals = approvals
         self._steering = Steering(gear, policy)
         self._selecting = Selecting(inspector, gear.clock)
 
@@ -101,76 +107,66 @@ class Proposals:
     def propose(self, request: Request, plan: Plan, run_id: str = "") -> Run:
         """Store a plan and post it with its buttons."""
         gear = self._gear
+        action, environments = action_of(plan), environments_of(plan)
+        refusal = self._policy.refuses_request(
+            request.user, request.channel, action, environments, request.reason
+        ) or self._policy.nobody_could(request, action, environments)
         run_id = run_id or new_run_id()
+        if refusal:
+            self._audit(f"{run_id}:refused", "refused", request.user, "", plan, refusal)
+            raise UserError(refusal)
         self._audit(
             f"{run_id}:asked", "asked", request.user, run_id, plan, request.reason or "no reason was given",
         )  # fmt: skip
         expires = plan.made + timedelta(minutes=self._policy.approval_minutes)
-        run = gear.ledger.propose(plan, expires=expires, run_id=run_id)
+        needed = self._policy.approvals_for(action, environments)
+        run = gear.ledger.propose(plan, expires=expires, run_id=run_id, needed=needed)
         gear.announcer.root(run_id)
         return run
 
     def decide(self, run: Run, asker: Asker, *, approved: bool, reason: str = "") -> str | None:
         """Take an approval or a denial; return a sentence for the clicker if it did not count."""
-        gear, now = self._gear, self._gear.clock.now()
-        refusal = self._policy.refuses_approval(asker.user, run.plan.request)
-        if refusal and not (not approved and asker.user == run.plan.request.user):
-            self._audit(f"{run.id}:refused:{asker.key}", "refused", asker.user, run.id, run.plan, refusal)
-            return refusal
-        if run.state is RunState.PROPOSED and run.expires <= now:
-            return "This plan has expired; nothing was done. Ask for a new one."
-        decision = Decision(user=asker.user, user_name=asker.user_name, approved=approved, at=now, reason=reason)
-        kind = "approved" if approved else "denied"
-        to = RunState.RUNNING if approved else RunState.DENIED
-        hold, told = None, gear.timetable.opening(run.plan.schedule)
-        if approved and not told.is_open:
-            to = RunState.WAITING
-            hold = Hold(why="its time has not come", since=now, until=told.until)
-        if not gear.ledger.move(run.id, of=UNDECIDED, to=to, decision=decision, hold=hold):
-            return self._too_late(gear.ledger.run(run.id))
-        self._audit(f"{run.id}:{kind}", kind, asker.user, run.id, run.plan, reason)
-        if to is RunState.RUNNING:
+        gear = self._gear
+        verdict = self._approvals.decide(self._approvals.of_plan(run), asker, approved=approved, reason=reason)
+        if verdict.refusal:
+            return verdict.refusal
+        if not verdict.tipped:
+            gear.announcer.counted(run.id, asker.key, verdict.number, verdict.needed)
+            return None
+        if approved and gear.ledger.standing(run.id).state is RunState.RUNNING:
             self._engine.start(run.id)
         gear.announcer.decided(run.id)
         return None
 
     def decide_gate(self, run: Run, gate: Gate, asker: Asker, *, approved: bool, reason: str = "") -> str | None:
         """Take a decision in the middle of a run; return a sentence for the clicker if it did not count."""
-        gear, now = self._gear, self._gear.clock.now()
-        refusal = self._policy.refuses_approval(asker.user, run.plan.request)
-        if refusal and not (not approved and asker.user == run.plan.request.user):
-            self._audit(f"{run.id}:refused:{asker.key}", "refused", asker.user, run.id, run.plan, refusal)
-            return refusal
-        if gate.state == OPEN and gate.expires and gate.expires <= now:
-            return "This approval has expired; nothing was done."
-        decision = Decision(user=asker.user, user_name=asker.user_name, approved=approved, at=now, reason=reason)
-        self._audit(
-            f"{run.id}:{gate.nonce}:{'approved' if approved else 'denied'}:{asker.key}",
-            "approved" if approved else "denied",
-            asker.user,
-            run.id,
-            run.plan,
-            f"{gate.gate}, digest {gate.digest[-40:]}",
+        gear = self._gear
+        asking = Asking(
+            run_id=run.id,
+            nonce=gate.nonce,
+            what=gate.gate,
+            plan=run.plan,
+            digest=gate.digest,
+            action=Action(gate.action),
+            asked=gate.opened,
+            expires=gate.expires,
+            needed=1,
+            is_open=lambda connection: gear.gates.is_open(connection, gate),
+            tip=lambda connection, decision: gear.gates.tip(connection, gate, decision),
         )
-        decided = gear.gates.decide(gate, decision)
-        if decided is None:
-            return self._decided_before(gear.gates.find(run.id, gate.nonce), run)
+        verdict = self._approvals.decide(asking, asker, approved=approved, reason=reason)
+        if verdict.refusal:
+            return verdict.refusal
+        if not verdict.tipped:
+            gear.announcer.counted(run.id, asker.key, verdict.number, verdict.needed)
+            return None
+        decided = gear.gates.find(run.id, gate.nonce)
+        assert decided is not None
+        assert decided.decision is not None
         self._engine.start_part(run.id, decided.part, decided.nonce)
         gear.announcer.root(run.id)
-        gear.announcer.say(run.id, f"decided:{gate.nonce}", messages.gate_decided(gate.gate, decision))
+        gear.announcer.say(run.id, f"decided:{gate.nonce}", messages.gate_decided(gate.gate, decided.decision))
         return None
-
-    def _decided_before(self, gate: Gate | None, run: Run) -> str:
-        if gate and gate.decision:
-            verb = "approved" if gate.decision.approved else "denied"
-            return f"<@{gate.decision.user}> has already {verb} this. Your click changed nothing."
-        return f"The run {run.id} is {run.state.value}. Your click changed nothing."
-
-    def _too_late(self, run: Run) -> str:
-        if run.decision:
-            verb = "approved" if run.decision.approved else "denied"
-            return f"<@{run.decision.user}> has already {verb} this plan. Your click changed nothing."
-        return f"This plan is {run.state.value}. Your click changed nothing."
 
     def cancel(self, run: Run, asker: Asker) -> str | None:
         """Take back a proposal, or have a run stop at the next safe point; return a sentence if that cannot be."""
@@ -184,8 +180,14 @@ class Proposals:
         if refusal:
             self._audit(f"{run.id}:refused:{asker.key}", "refused", asker.user, run.id, run.plan, refusal)
             return refusal
-        if gear.ledger.move(run.id, of=UNDECIDED, to=RunState.CANCELLED, stopped_by=asker.user):
-            self._audit(f"{run.id}:cancelled", "cancelled", asker.user, run.id, run.plan, "")
+
+        def take(connection: sa.Connection) -> Entry | None:
+            moved = gear.ledger.move(
+                run.id, of=UNDECIDED, to=RunState.CANCELLED, stopped_by=asker.user, within=connection
+            )
+            return self._entry("cancelled", asker.user, run.id, run.plan, "") if moved else None
+
+        if gear.audit.append_if(f"{run.id}:cancelled:{asker.key}", take):
             gear.announcer.cancelled(run.id)
             return None
         return f"The run {run.id} is {gear.ledger.standing(run.id).state.value}; there is nothing to stop."
@@ -195,7 +197,7 @@ class Proposals:
         gear, now = self._gear, self._gear.clock.now()
         refusal = self._policy.refuses_request(asker.user, asker.channel) or self._not_theirs(run, asker)
         if refusal:
-            return refusal
+            return self._refuse(run, asker, refusal)
         failed = [o.target for o in run.outcomes if not o.kind.changed]
         if not run.state.is_over or not failed:
             return f"There is nothing to retry in {run.id}."
@@ -233,6 +235,10 @@ class Proposals:
         self.propose(request, plan, run_id)
         return None
 
+    def _refuse(self, run: Run, asker: Asker, refusal: str) -> str:
+        self._audit(f"{run.id}:refused:{asker.key}", "refused", asker.user, run.id, run.plan, refusal)
+        return refusal
+
     def _not_theirs(self, run: Run, asker: Asker) -> str | None:
         return self._policy.refuses_cancel(asker.user, run.plan.request) and (
             f"Only who asked for it (<@{run.plan.request.user}>) or an approver can do that."
@@ -244,9 +250,11 @@ class Proposals:
         While such a proposal is not over, a second one is not made.
         """
         gear = self._gear
-        refusal = self._policy.refuses_request(asker.user, asker.channel) or self._not_theirs(run, asker)
+        refusal = self._policy.refuses_request(asker.user, asker.channel, Action.ROLL_BACK) or self._not_theirs(
+            run, asker
+        )
         if refusal:
-            return refusal
+            return self._refuse(run, asker, refusal)
         before = gear.ledger.roll_backs(run.id)
         open_one = next((b for b in before if not b[1].is_over), None)
         if open_one:
@@ -274,17 +282,14 @@ class Proposals:
 
     def propose_back(self, run: Run, asker: Asker, plan: Plan) -> None:
         """Propose the plan that puts the Server's former certificate back; UserError where the asker may not."""
-        refusal = self._policy.refuses_request(asker.user, asker.channel)
-        if refusal:
-            raise UserError(refusal)
         self.propose(plan.request, plan)
 
     def _audit(self, key: str, kind: str, who: str, run_id: str, plan: Plan, what: str) -> None:
+        self._gear.audit.append(key, self._entry(kind, who, run_id, plan, what))
+
+    def _entry(self, kind: str, who: str, run_id: str, plan: Plan, what: str) -> Entry:
         targets = ", ".join(t.name for t in plan.targets)
-        self._gear.audit.append(
-            key,
-            Entry(kind=kind, who=who, run=run_id, digest=plan.digest, target=targets, what=what),
-        )
+        return Entry(kind=kind, who=who, run=run_id, digest=plan.digest, target=targets, what=what)
 
 
 def _next_id(run_id: str) -> str:

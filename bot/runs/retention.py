@@ -75,6 +75,6 @@ class Retention:
         old = (self._clock.now() - timedelta(days=DELIVERY_DAYS)).isoformat()
         with self._database.begin() as connection:
             left = locks.delete().where(locks.c.run_id.in_(over)).returning(locks.c.host, locks.c.run_id)
-            for host, run_id in connection.execute(left).tuples():
+            for host, run_id in connection.execute(left):
                 log.warning("a run that is over held the lock of a host; it was given back", host=host, run=run_id)
             connection.execute(tables.deliveries.delete().where(tables.deliveries.c.at < old))

@@ -10,6 +10,7 @@ runs = sa.Table(
     sa.Column("id", sa.String(24), primary_key=True),
     sa.Column("state", sa.String(40), nullable=False, index=True),
     sa.Column("nonce", sa.String(40), nullable=False),
+    sa.Column("needed", sa.Integer, nullable=False, default=1),
     sa.Column("created", sa.String(40), nullable=False, index=True),
     sa.Column("expires", sa.String(40), nullable=False),
     sa.Column("ended", sa.String(40)),
@@ -142,6 +143,28 @@ looks = sa.Table(
     sa.Column("due", sa.String(40), nullable=False, index=True),
 )
 """Runs whose work is looked at once more when they are due: others may have put old thumbprints back."""
+decisions = sa.Table(
+    "octocert_decisions",
+    metadata,
+    sa.Column("nonce", sa.String(40), primary_key=True),
+    sa.Column("person", sa.String(80), primary_key=True),
+    sa.Column("run_id", sa.String(24), nullable=False, index=True),
+    sa.Column("digest", sa.String(200), nullable=False),
+    sa.Column("decision", sa.Text, nullable=False),
+)
+"""Approvals, one for each person and asking: the nonce is that of the plan, or of a gate in the middle of a run."""
+
+freezes = sa.Table(
+    "octocert_freezes",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.String(40), nullable=False),
+    sa.Column("by", sa.String(80), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("lifted", sa.String(40)),
+    sa.Column("lifted_by", sa.String(80)),
+)
+"""Freezes; while one is not lifted, no step begins."""
 
 audit = sa.Table(
     "octocert_audit",

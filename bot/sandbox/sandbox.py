@@ -35,12 +35,14 @@ class Sandbox:
         powershell: Path | str | None = "auto",
         real_limits: bool = True,
         extra: str = "",
+        policy: str = "",
         request_url: str | None = None,
         bind: str | None = None,
     ) -> None:
         """Start everything in an empty folder. `extra` is TOML that is added to the configuration.
 
-        With `request_url` Slack sends signed requests there, and there is no token for Socket Mode.
+        `policy` is added to its table [policy]. With `request_url` Slack sends signed requests there, and there is no
+        token for Socket Mode.
         """
         state.mkdir(parents=True, exist_ok=True)
         self.state = state
@@ -60,7 +62,7 @@ class Sandbox:
         )
         self.slack.start()
         self.config = state / "octocert.toml"
-        self._write_configuration(extra)
+        self._write_configuration(extra, policy)
 
     def rows(self) -> list[dict[str, object]]:
         """Return the truth about every Tentacle, for the page's Estate tab."""
@@ -87,7 +89,7 @@ class Sandbox:
         recorded = {self.octopus.document(r)["Endpoint"]["Thumbprint"] for r in self.estate.records[name]}
         return recorded == {instance.configured} == {instance.served}
 
-    def _write_configuration(self, extra: str) -> None:
+    def _write_configuration(self, extra: str, policy: str) -> None:
         """Write the same files that an administrator writes."""
         secrets = self.state / "secrets"
         secrets.mkdir(mode=0o700, exist_ok=True)
@@ -136,6 +138,7 @@ in_flight = 16
 [policy]
 requesters = {json.dumps([self.slack.people["rita"].id])}
 approvers = {json.dumps([self.slack.people[n].id for n in ("ada", "ben")])}
+{policy}
 
 [certificates.pfx.demo]
 path = {_text(str(pfx))}

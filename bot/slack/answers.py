@@ -5,7 +5,7 @@ from datetime import datetime
 
 from bot.audit import Recorded
 from bot.domain import commands
-from bot.domain.run import Run, RunState
+from bot.domain.run import Freeze, Run, RunState
 from bot.slack.blocks import (
     ANYBODY,
     Json,
@@ -25,6 +25,7 @@ from bot.slack.blocks import (
     when,
     within,
 )
+from bot.slack.guard_message import frozen_line
 from bot.slack.message import Message
 from bot.slack.plan_message import plan_posted
 from bot.slack.text import clean, cut, escape, listed
@@ -66,14 +67,18 @@ def _help_on(row: commands.CommandSpec, *, may_change: bool) -> Message:
     return message(f"{row.name}: {row.summary}. Usage: `{row.usage}`", blocks)
 
 
-def status(runs: Sequence[Run], *, now: datetime) -> Message:
-    """Return running and recent runs, newest first."""
+def status(runs: Sequence[Run], *, now: datetime, frozen: Freeze | None = None) -> Message:
+    """Return running and recent runs, newest first, and whether everything is frozen."""
+    cold = rich(frozen_line(frozen)) if frozen else None
     if not runs:
-        return message("No run yet.", [rich(line(say("There is no run yet. "), code("rotate"), say(" proposes one.")))])
+        return message(
+            "No run yet.", [cold, rich(line(say("There is no run yet. "), code("rotate"), say(" proposes one.")))]
+        )
     lines = within([_run_line(r) for r in runs], 10_000, 40)
     active = sum(not r.state.is_over for r in runs)
     text = f"{active} of the {len(runs)} newest runs are not over." if active else "No run is under way."
-    return message(text, [header("Runs"), rich(bullets(lines))])
+    text = f"Everything is frozen. {text}" if frozen else text
+    return message(text, [header("Runs"), cold, rich(bullets(lines))])
 
 
 def _run_line(run: Run) -> Line:

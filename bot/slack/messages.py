@@ -1,6 +1,7 @@
 """Every message that the bot sends, by name. All are pure functions that return a `Message`."""
 
 from bot.slack.answers import help_text, history, problem, status, status_one, unexpected, working
+from bot.slack.guard_message import counted, frozen, policy, reminder, unfrozen
 from bot.slack.inventory_message import inventory, inventory_attached, inventory_csv
 from bot.slack.outcome_message import (
     approved,
@@ -41,9 +42,11 @@ __all__ = [
     "asks_on",
     "cancelled",
     "closed",
+    "counted",
     "denied",
     "expired",
     "finished",
+    "frozen",
     "gate_decided",
     "health_result",
     "health_started",
@@ -58,8 +61,10 @@ __all__ = [
     "paused",
     "plan_only",
     "plan_posted",
+    "policy",
     "problem",
     "refusals",
+    "reminder",
     "result_attached",
     "resumed",
     "server_clean_up",
@@ -81,5 +86,6 @@ __all__ = [
     "swept_all",
     "thumbprints",
     "unexpected",
+    "unfrozen",
     "working",
 ]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bot.domain.run import Decision, Hold, Outcome, OutcomeKind, Run, RunState
-from bot.slack import fleet_message
+from bot.slack import fleet_message, guard_message
 from bot.slack.blocks import (
     Json,
     Line,
@@ -32,16 +32,16 @@ from bot.slack.words import OUTCOME_ICONS, change_of, change_text, counts_of, ic
 
 def approved(run: Run) -> Message:
     """Return who approved which plan, and what happens now."""
-    who, digest = _decider(run), run.plan.digest[:8].upper()
+    who, digest = _deciders(run), run.plan.digest[:8].upper()
     again = " Every target is looked at again first; then the work begins."
     if run.state is RunState.WAITING and run.plan.schedule:
         again = f" It begins by itself {clean(run.plan.schedule.text, 600)}; every target is looked at again then."
     if run.retry_of:
         elements: Line = [emoji("repeat"), say(" "), code(run.id), say(" repeats what failed in "), code(run.retry_of)]
-        elements += [say(", under the approval that "), who, say(" gave"), *_at(run), say("." + again)]
+        elements += [say(", under the approval that "), *who, say(" gave"), *_at(run), say("." + again)]
         text = f"`{run.id}` repeats what failed in `{escape(run.retry_of)}`, approved by {_decider_text(run)}."
     else:
-        elements = [emoji("white_check_mark"), say(" "), who, say(" approved plan "), code(digest), *_at(run)]
+        elements = [emoji("white_check_mark"), say(" "), *who, say(" approved plan "), code(digest), *_at(run)]
         elements.append(say("." + again))
         text = f"Plan `{digest}` was approved by {_decider_text(run)}."
     return message(text, [rich(line(*elements))])
@@ -49,7 +49,7 @@ def approved(run: Run) -> Message:
 
 def denied(run: Run) -> Message:
     """Return who denied the plan."""
-    elements: Line = [emoji("no_entry"), say(" "), _decider(run), say(" denied this plan"), *_at(run)]
+    elements: Line = [emoji("no_entry"), say(" "), *_deciders(run), say(" denied this plan"), *_at(run)]
     if run.decision and run.decision.reason:
         elements.append(say(f": “{clean(run.decision.reason, 500)}”"))
     elements.append(say(". Nothing was touched."))
@@ -252,12 +252,15 @@ def swept(target: str) -> Message:
     return message(text, [rich(line(*elements))])
 
 
-def _decider(run: Run) -> Json:
-    decision = run.decision
-    return user(decision.user, decision.user_name) if decision else say("Somebody")
+def _deciders(run: Run) -> Line:
+    if run.decision and run.decision.approved:
+        return guard_message.listed_people(run.approvers)
+    return [user(run.decision.user, run.decision.user_name)] if run.decision else [say("Somebody")]
 
 
 def _decider_text(run: Run) -> str:
+    if run.decision and run.decision.approved:
+        return " and ".join(f"<@{d.user}>" for d in run.approvers)
     return f"<@{run.decision.user}>" if run.decision else "somebody"
 
 

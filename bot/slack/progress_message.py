@@ -4,7 +4,7 @@ from datetime import datetime
 
 from bot.domain.plan import TargetPlan
 from bot.domain.run import Hold, Outcome, OutcomeKind, Run, RunState, StepProgress, StepState, TargetProgress
-from bot.slack import fleet_message
+from bot.slack import fleet_message, guard_message
 from bot.slack.blocks import (
     Json,
     Line,
@@ -76,11 +76,13 @@ def _live(run: Run, now: datetime, *, cards: bool) -> Message:
     text = f"{escape(title)}: {state.lower()}" + (f", {escape(run.stage)}" if run.stage else "")
     counts = _counts_so_far(run)
     text += f" ({counts})." if counts else "."
-    head: list[Json | None] = [header(title), _rich(_status(run, state), _who(run))]
+    head: list[Json | None] = [header(title), _rich(_status(run, state), _cold(run), _who(run))]
     tail: list[Json | None] = [_steering(run), _footer(run)]
     targets = list(run.targets)
     if fleet_message.is_fleet(run):
-        head[1] = _rich(_status(run, state), *[line(*one) for one in fleet_message.progress_lines(run, now)], _who(run))
+        head[1] = _rich(
+            _status(run, state), _cold(run), *[line(*one) for one in fleet_message.progress_lines(run, now)], _who(run)
+        )
         return first_fitting(text, [lambda: [*head, *fleet_message.body(run), *tail]])
 
     def shown() -> list[Json | None]:
@@ -97,6 +99,10 @@ def _live(run: Run, now: datetime, *, cards: bool) -> Message:
         return [*head, body, *tail]
 
     return first_fitting(text, [shown, aggregated] if len(targets) <= EACH else [aggregated])
+
+
+def _cold(run: Run) -> Json | None:
+    return guard_message.frozen_line(run.frozen) if run.frozen else None
 
 
 def _rich(*parts: Json | None) -> Json:
@@ -146,7 +152,8 @@ def _who(run: Run) -> Json:
         elements.append(say(f": “{clean(request.reason, 300)}”"))
     if decision:
         verb = "approved" if decision.approved else "denied"
-        elements += [say(f", {verb} by "), user(decision.user, decision.user_name), say(" at "), when(decision.at)]
+        deciders = run.approvers if decision.approved else (decision,)
+        elements += [say(f", {verb} by "), *guard_message.listed_people(deciders), say(" at "), when(decision.at)]
         if decision.reason:
             elements.append(say(f": “{clean(decision.reason, 300)}”"))
     return line(*elements, say("."))

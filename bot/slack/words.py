@@ -145,8 +145,8 @@ def link_to(record: Record) -> Line:
 
 def people_of(run: Run) -> set[str]:
     """Return the ids of the people who have to do with a run: only they are mentioned in its messages."""
-    decided = run.decision.user if run.decision else None
-    return {p for p in (run.plan.request.user, decided, run.stopped_by) if p}
+    decided = [d.user for d in run.decisions] + ([run.decision.user] if run.decision else [])
+    return {p for p in (run.plan.request.user, *decided, run.stopped_by) if p}
 
 
 def restarts_of(target: TargetPlan) -> str:

@@ -8,11 +8,11 @@ from tests.scenarios.town import Town
 
 
 def test_denied_means_that_nothing_happens(town: Town) -> None:
-    """The plan says who denied it, and has no buttons any more."""
+    """A modal asks why; the thread says who denied it and why, and the plan has no buttons any more."""
     old = town.tentacle("web-01").configured
     root = town.ask("rita", "rotate web-01")
-    town.press("ben", root, "Deny")
-    town.says(root, "denied")
+    town.deny("ben", root, "not on a Friday")
+    assert "not on a Friday" in town.says(root, "denied")
     assert town.tentacle("web-01").configured == old
     town.wait(lambda: "Approve" not in town.slack.message(root.ts).buttons)
 

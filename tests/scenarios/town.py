@@ -62,10 +62,16 @@ class ShiftedClock(SystemClock):
 
     def __init__(self) -> None:
         self.shift = timedelta()
+        self.skip = 0.0
+        """Seconds by which what is kept in memory seems older."""
 
     def now(self) -> datetime:
         """Return the present, moved on."""
         return super().now() + self.shift
+
+    def monotonic(self) -> float:
+        """Return the machine's seconds, moved on."""
+        return super().monotonic() + self.skip
 
 
 class Town:
@@ -81,6 +87,7 @@ class Town:
         powershell: Path | None = None,
         nodes: Sequence[str] = ("OCTO-1",),
         http: Address | None = None,
+        policy: str = "",
     ) -> None:
         self.http = http
         """Where the bot takes Slack's signed requests, if not by Socket Mode."""
@@ -91,6 +98,7 @@ class Town:
             pace=pace,
             powershell=powershell,
             real_limits=False,
+            policy=policy,
             extra=extra if "[deadlines]" in extra else DEADLINES + extra,
             request_url=f"http://{http.host}:{http.port}/slack/events" if http else None,
         )
@@ -165,6 +173,12 @@ class Town:
     def press(self, person: str, message: Message, label: str) -> None:
         """Have a person press a button."""
         assert self.slack.click(person, message.ts, label).acknowledged
+
+    def deny(self, person: str, message: Message, reason: str) -> None:
+        """Have a person press *Deny* and say why in the modal."""
+        self.press(person, message, "Deny")
+        self.wait(lambda: self.slack.views(person))
+        assert self.slack.submit_view(person, {"reason": reason}).acknowledged
 
     def end(self, root: Message, seconds: float = RUN_SECONDS) -> Message:
         """Wait until nothing happens any more in a run; return its root message."""

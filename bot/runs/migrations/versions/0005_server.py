@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004"
-down_revision = "0003_leases"
+revision = "0005_server"
+down_revision = "0004_guard"
 
 
 def upgrade() -> None:
