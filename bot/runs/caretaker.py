@@ -16,6 +16,7 @@ from bot.runs.guard import Guard
 from bot.runs.node_steps import NodeSteps
 from bot.runs.retention import Retention
 from bot.runs.rotation import Gear, Rotation
+from bot.runs.server_watch import LOOK
 
 log = structlog.get_logger("octocert.caretaker")
 
@@ -117,6 +118,11 @@ class Caretaker:
             return  # frozen: hosts are left alone, too
         for run_id in self._control.due():
             self._engine.start(run_id)
+        for gate in self._gear.gates.expired():
+            self._close(gate)
+        for run_id in self._gear.notes.due():
+            self._engine.start_part(run_id, LOOK, "once")
+            self._gear.notes.looked(run_id)
         due = self._ledger.copies(due=True)[:SWEEPS_A_ROUND]
         if due:
             with ThreadPoolExecutor(SWEEPS_AT_ONCE, thread_name_prefix="sweep") as threads:

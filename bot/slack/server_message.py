@@ -48,6 +48,15 @@ NOT_HTTPS = (
 NEW_UNKNOWN = "NEW-THUMBPRINT"
 """Stands in commands until the Server has made its certificate."""
 _MOST_NAMED = 8
+_WHERE = {
+    Hands.LISTENING: "run this, best before the switch, in an administrator's shell on",
+    Hands.LINUX_LISTENING: "run this, best before the switch, on",
+    Hands.POLLING: "run this after the switch, not before, in an administrator's shell on",
+    Hands.LINUX_POLLING: "run this after the switch, not before, on",
+    Hands.KUBERNETES: "run this after the switch, not before, where kubectl reaches the cluster of",
+    Hands.NONE: "nothing is to be run on",
+}
+"""Two trusts fit into a listening Tentacle's list; what polls can trust one only and is cut off by the other."""
 
 
 def proposed(run: Run) -> Message:
@@ -428,8 +437,7 @@ def _commands(server: ServerPlan, new: str, budget: int) -> list[Json | None]:
             left -= len(command) + 300
             if left < 0:
                 return [*found, context("There are more machines than can be shown here.")]
-            on = "before or after the switch, in an administrator's shell on"
-            title = line(bold(f"{kind.value}: "), say(f"run {on} {listed(names, 8, 60)}"))
+            title = line(bold(f"{kind.value}: "), say(f"{_WHERE[kind]} {listed(names, 8, 60)}"))
             found.append(rich(title, preformatted(command)))
     return found
 
