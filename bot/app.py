@@ -14,7 +14,6 @@ import structlog
 from slack_bolt import App
 from slack_sdk.errors import SlackApiError
 
-from bot.audit import AuditLog
 from bot.certificates import handshake
 from bot.certificates.sources import Sources
 from bot.clock import Clock, SystemClock
@@ -25,6 +24,7 @@ from bot.operating.health import Gauges, Health
 from bot.operating.web import WebServer
 from bot.runs.announcer import Announcer
 from bot.runs.approvals import Approvals
+from bot.runs.auditing import audit_of
 from bot.runs.caretaker import Caretaker
 from bot.runs.carrier import RunCarrier
 from bot.runs.control import Control
@@ -51,7 +51,6 @@ from bot.runs.server_proposals import ServerProposals
 from bot.runs.server_watch import ServerWatch
 from bot.runs.timetable import Timetable
 from bot.settings import Settings
-from bot.settings_audit import head_file_of
 from bot.settings_operating import Address, address_of
 from bot.settings_policy import policy_of
 from bot.settings_windows import zone_of
@@ -93,12 +92,7 @@ class Bot:
         # without the library's own retries: a post repeated after a lost answer would stand there twice
         client = MeasuredClient(token=bot_token, base_url=settings.slack.api_url, retry_handlers=[])
         self.ledger = Ledger(engine, clock)
-        self.audit = AuditLog(
-            engine,
-            clock,
-            key=settings.audit.key.read if settings.audit.key else None,
-            head_file=head_file_of(settings.audit, settings.database.url),
-        )
+        self.audit = audit_of(settings, engine, clock)
         self.freezing = Freezing(engine, self.audit, clock)
         self.freezing.look_for_restore()
         outbox = DurableOutbox(engine)

@@ -44,8 +44,8 @@ def unlock(host: str, config: Path, force: bool) -> int:
     """
     import getpass  # noqa: PLC0415 -- only here
 
-    from bot.audit import AuditLog  # noqa: PLC0415 -- heavy: not for --help
     from bot.clock import SystemClock  # noqa: PLC0415 -- heavy: not for --help
+    from bot.runs.auditing import audit_of  # noqa: PLC0415 -- heavy: not for --help
     from bot.runs.database import Database  # noqa: PLC0415 -- heavy: not for --help
     from bot.runs.ledger import Ledger  # noqa: PLC0415 -- heavy: not for --help
     from bot.runs.unlocking import unlocked  # noqa: PLC0415 -- heavy: not for --help
@@ -54,6 +54,6 @@ def unlock(host: str, config: Path, force: bool) -> int:
     settings, clock = load(config), SystemClock()
     password = settings.database.url_password
     with Database(settings.database.url, password=password.read() if password else None) as database:
-        ledger, audit = Ledger(database.engine, clock), AuditLog(database.engine, clock)
+        ledger, audit = Ledger(database.engine, clock), audit_of(settings, database.engine, clock)
         click.echo(unlocked(ledger, audit, clock, host, by=getpass.getuser(), force=force))
     return 0

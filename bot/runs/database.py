@@ -25,7 +25,8 @@ PROBE = "probe"
 class Database:
     """One open database. On SQLite it is ours alone: a second bot on the same file is refused."""
 
-    def __init__(self, url: str, *, password: Secret | None = None) -> None:
+    def __init__(self, url: str, *, password: Secret | None = None, beside: bool = False) -> None:
+        """Open it; `beside` a bot that may be running: nothing is claimed, made or upgraded, and no work taken up."""
         self.url = sa.make_url(url)
         if password:
             self.url = self.url.set(password=password.reveal())
@@ -34,10 +35,14 @@ class Database:
             path = Path(self.url.database or "")
             if not self.url.database or str(path) == ":memory:":
                 raise UserError('The database must be a file: write url = "sqlite:////path/octocert.sqlite".')
-            self._lock = _claim(path)
+            if beside and not path.is_file():
+                raise UserError(f"There is no database at {path}. Start the bot once, or correct [database] url.")
+            self._lock = None if beside else _claim(path)
             self.engine = _sqlite_engine(path)
         else:
             self.engine = _postgres_engine(self.url)
+        if beside:
+            return
         try:
             migrations.upgrade(self.engine)
         except sa.exc.OperationalError as error:

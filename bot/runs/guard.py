@@ -23,6 +23,7 @@ class Guard:
         self._policy = policy
         self._clock = clock
         self._shown: Freeze | None = None
+        self._told: set[str] = set()
 
     def look_around(self) -> bool:
         """Do one round; return whether everything is frozen."""
@@ -31,6 +32,10 @@ class Guard:
             for run in self._ledger.in_state(*_GOING):
                 self._announcer.root(run.id)
             self._shown = freeze
+        for run_id in self._ledger.stopped_in_terminal():
+            if run_id not in self._told:
+                self._announcer.cancelled(run_id)
+                self._told.add(run_id)
         if self._policy.remind_minutes or self._policy.escalate_minutes:
             now = self._clock.now()
             for run_id, _expires in self._ledger.undecided():

@@ -181,6 +181,13 @@ class Ledger:
         with self._engine.connect() as connection:
             return list(connection.execute(query).scalars())
 
+    def stopped_in_terminal(self) -> list[str]:
+        """Return the ids of the newest runs that somebody stopped in a terminal, where no message can be sent."""
+        runs = tables.runs.c
+        query = sa.select(runs.id).where(runs.stopped_by.startswith("terminal:")).order_by(runs.created.desc())
+        with self._engine.connect() as connection:
+            return list(connection.execute(query.limit(20)).scalars())
+
     def undecided(self) -> list[tuple[str, datetime]]:
         """Return the ids of the proposals that wait for a decision, and when they expire."""
         query = sa.select(tables.runs.c.id, tables.runs.c.expires).where(tables.runs.c.state == RunState.PROPOSED.value)
