@@ -55,6 +55,8 @@ class Verdict:
     """A sentence for the clicker where it did not count."""
     tipped: bool = False
     """Whether everything is decided by it."""
+    decision: Decision | None = None
+    """What was taken, where it counted."""
     number: int = 0
     needed: int = 1
 
@@ -148,7 +150,7 @@ class Approvals:
             if person not in given:
                 self._write(connection, asking, person, decision)
             tipped = len(counted) >= needed and asking.tip(connection, decision)
-            verdict = Verdict(tipped=tipped, number=len(counted), needed=needed)
+            verdict = Verdict(tipped=tipped, decision=decision, number=len(counted), needed=needed)
             number = f"approval {len(counted)} of {needed} of the {asking.what}" if needed > 1 else ""
             return self._entry(asking, asker, "approved", "; ".join(t for t in (number, reason) if t))
 

@@ -131,7 +131,7 @@ class Proposals:
         if verdict.refusal:
             return verdict.refusal
         if not verdict.tipped:
-            gear.announcer.counted(run.id, asker.key, verdict.number, verdict.needed)
+            gear.announcer.counted(run.id, asker.key, verdict.decision, verdict.number, verdict.needed)
             return None
         if approved and gear.ledger.standing(run.id).state is RunState.RUNNING:
             self._engine.start(run.id)
@@ -158,7 +158,7 @@ class Proposals:
         if verdict.refusal:
             return verdict.refusal
         if not verdict.tipped:
-            gear.announcer.counted(run.id, asker.key, verdict.number, verdict.needed)
+            gear.announcer.counted(run.id, asker.key, verdict.decision, verdict.number, verdict.needed)
             return None
         decided = gear.gates.find(run.id, gate.nonce)
         assert decided is not None
