@@ -20,6 +20,7 @@ import click
 if TYPE_CHECKING:
     from bot.audit import AuditLog
     from bot.runs.freezing import Freezing
+    from bot.runs.gates import Gates
     from bot.runs.ledger import Ledger
 
 _config = click.option(
@@ -44,8 +45,8 @@ NAME = "octocert.sqlite"
 class _Desk:
     """What the commands work with."""
 
-    def __init__(self, ledger: "Ledger", audit: "AuditLog", freezing: "Freezing") -> None:
-        self.ledger, self.audit, self.freezing = ledger, audit, freezing
+    def __init__(self, ledger: "Ledger", audit: "AuditLog", freezing: "Freezing", gates: "Gates") -> None:
+        self.ledger, self.audit, self.freezing, self.gates = ledger, audit, freezing, gates
 
 
 @contextmanager
@@ -55,6 +56,7 @@ def _opened(config: Path, state: Path | None = None) -> Iterator[_Desk]:
     from bot.runs.auditing import audit_of  # noqa: PLC0415 -- heavy: not for --help
     from bot.runs.database import Database  # noqa: PLC0415 -- heavy: not for --help
     from bot.runs.freezing import Freezing  # noqa: PLC0415 -- heavy: not for --help
+    from bot.runs.gates import Gates  # noqa: PLC0415 -- heavy: not for --help
     from bot.runs.ledger import Ledger  # noqa: PLC0415 -- heavy: not for --help
     from bot.settings import load  # noqa: PLC0415 -- heavy: not for --help
 
@@ -67,7 +69,8 @@ def _opened(config: Path, state: Path | None = None) -> Iterator[_Desk]:
         engine = database.engine
         beside = (state or Path()) / f"{NAME}.audit-head"
         audit = audit_of(settings, engine, clock) if settings else AuditLog(engine, clock, head_file=beside)
-        yield _Desk(Ledger(engine, clock), audit, Freezing(engine, audit, clock))
+        ledger = Ledger(engine, clock)
+        yield _Desk(ledger, audit, Freezing(engine, audit, clock), Gates(engine, ledger, clock, minutes=0))
 
 
 def _quiet() -> None:
@@ -138,6 +141,8 @@ def cancel(config: Path, run: str) -> int:
         found = desk.ledger.find(run)
         if found is None:
             raise UserError(f"There is no run {run[:24]}. `octocert status` lists the recent ones.")
+        if desk.gates.waiting(run):
+            raise UserError(f"The run {run} waits for an approval between two parts. Deny that in Slack, or freeze.")
         who, ends = _who(), found.decision is None
         to = RunState.CANCELLED if ends else RunState.STOPPING
         going = (RunState.PROPOSED,) if ends else (RunState.WAITING, RunState.RUNNING, RunState.PAUSED)

@@ -7,7 +7,7 @@ steps and one edit a second. Ends are made at once.
 from collections.abc import Iterable
 
 from bot.clock import Clock
-from bot.domain.run import Hold, OutcomeKind
+from bot.domain.run import Decision, Hold, OutcomeKind
 from bot.runs.ledger import Ledger
 from bot.runs.outbox import DurableOutbox, Made
 from bot.slack import messages
@@ -82,12 +82,11 @@ class Announcer:
         if run.decision:
             self.say(run_id, "decision", messages.approved(run) if run.decision.approved else messages.denied(run))
 
-    def counted(self, run_id: str, key: str, number: int, needed: int) -> None:
+    def counted(self, run_id: str, key: str, decision: Decision | None, number: int, needed: int) -> None:
         """Say that one more approval is there, and that others are still needed."""
         self._show(run_id)
-        decisions = self._ledger.run(run_id).decisions
-        if decisions:
-            self.say(run_id, f"counted:{key}", messages.counted(decisions[-1], number, needed))
+        if decision:
+            self.say(run_id, f"counted:{key}", messages.counted(decision, number, needed))
 
     def remind(self, run_id: str, approvers: Iterable[str], *, escalated: bool) -> None:
         """Tell who may approve that a plan still waits, once."""
