@@ -57,6 +57,7 @@ from bot.settings_windows import zone_of
 from bot.slack.groups import UserGroups
 from bot.slack.notifier import Notifier
 from bot.slack.signed_requests import SignedRequests
+from bot.slack.tokens import TokenWatch
 from bot.slack.wire import MeasuredClient, SocketMode
 from bot.windows.breaker import Breaker
 from bot.windows.hands import Hands
@@ -172,6 +173,8 @@ class Bot:
             self._requests = SignedRequests(self._slack, settings.slack.signing_secret.read)
         elif settings.slack.app_token:
             self._socket = SocketMode(self._slack, settings.slack.app_token.read().reveal(), settings.slack.api_url)
+        app_token = settings.slack.app_token.read if settings.slack.app_token else None
+        self.tokens = TokenWatch(client, settings.slack.bot_token.read, self._socket, app_token)
         self.servers = self._web_servers(settings, http)
 
     def start(self) -> None:
@@ -188,6 +191,7 @@ class Bot:
             raise SettingsError(f"Slack cannot be reached: {error}. Check [slack] api_url and the network.") from None
         self.leases.start()
         self.notifier.start()
+        self.tokens.start()
         self.engine.launch()
         for version, pieces in self.engine.stuck().items():
             log.error(
@@ -211,6 +215,7 @@ class Bot:
         """Take nothing new, let what runs end or be resumed, and say what is still to be said."""
         self.engine.leave()
         self.control.leave()
+        self.tokens.stop()
         if self._requests:
             self._requests.close()
         if self._socket:

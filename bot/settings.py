@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError, to_json
 
+from bot.clock import SystemClock
 from bot.domain.errors import SettingsError
-from bot.secrets import Secret, SecretReference
+from bot.secrets import Secret, SecretReference, VaultDoor
 from bot.settings_audit import Audit
 from bot.settings_operating import Operating
 from bot.settings_policy import Person, Policy, contradictions
@@ -39,6 +40,7 @@ from bot.settings_tables import (
     WinRm,
 )
 from bot.settings_values import Name
+from bot.settings_vault import Vault
 from bot.settings_windows import Window
 
 
@@ -62,6 +64,8 @@ class Settings(Table):
     octopus: Octopus
     winrm: WinRm
     policy: Policy
+    vault: Vault | None = None
+    """How secrets are read from Vault; needed where a reference names it."""
     people: dict[Name, Person] = Field(default_factory=dict)
     """People who have several Slack accounts, by a name of your choice."""
     credentials: dict[Name, Login] = Field(default_factory=dict)
@@ -97,6 +101,8 @@ class Settings(Table):
                 )
         if self.winrm.scheme == "http" and self.winrm.transport in {"basic", "certificate"}:
             sentences.append(f"[winrm] scheme: {_plain_http(self.winrm.transport)}")
+        if self.vault is None and any(r.kind == "vault" for _, r in self.references()):
+            sentences.append("[vault] is missing: a reference names Vault. It needs address and a login.")
         sentences += contradictions(self.policy, self.people)
         if sentences:
             raise PydanticCustomError("octocert_several", "several", {"sentences": sentences})
@@ -179,16 +185,21 @@ def load(path: Path) -> Settings:
         place = re.search(r"\(at (.+?)\)$", str(error))
         where = place[1] if place else "its end"
         raise SettingsError(f"The configuration {path} is not valid TOML at {where}.") from None
+    door = VaultDoor()
     problems = [f"{path}, {sentence}" for sentence in find_secrets(data, Settings)]
     settings: Settings | None = None
     try:
         settings = Settings.model_validate_json(
-            to_json(data, fallback=str, inf_nan_mode="strings"), context={"base": path.absolute().parent}
+            to_json(data, fallback=str, inf_nan_mode="strings"), context={"base": path.absolute().parent, "vault": door}
         )
     except ValidationError as error:
         problems += [f"{path}, {sentence}" for sentence in problems_of(error, data, Settings)]
     if settings is None or problems:
         raise SettingsError("\n".join(dict.fromkeys(problems)))
+    if settings.vault:
+        from bot.vault import Vault as Client  # noqa: PLC0415 -- heavy, and few have it
+
+        door.open(Client(settings.vault, SystemClock()).read)
     return settings
 
 

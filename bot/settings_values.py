@@ -33,11 +33,11 @@ def _reference(value: object, info: ValidationInfo) -> SecretReference:
     if is_secret(value):
         raise problem(STANDS_IN_CLEAR)
     try:
-        reference = SecretReference(value)
+        reference = SecretReference(value, (info.context or {}).get("vault"))
     except SettingsError:
         raise problem(
-            "is not a reference to a secret. Write env:NAME for an environment variable or file:/path for a file; the "
-            "secret itself never stands in the configuration."
+            "is not a reference to a secret. Write env:NAME for an environment variable, file:/path for a file, or "
+            "vault:PATH#FIELD; the secret itself never stands in the configuration."
         ) from None
     kind, _, rest = value.partition(":")
     return SecretReference(f"file:{_anchored(Path(rest), info)}") if kind == "file" else reference

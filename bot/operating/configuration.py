@@ -109,6 +109,9 @@ def _table(name: str, about: FieldInfo, given: Mapping[str, Any]) -> Iterator[st
     if origin is tuple:
         yield from (*described, f"# [[{name}]]", *_keys(name, model, {}), "")
         return
+    if about.default is None and not any(place.startswith(f"{name}.") for place in given):
+        yield from (*described, f"# [{name}]", *_keys(name, model, {}), "")
+        return
     has_plain = any(table_in(f.annotation) is None for f in model.model_fields.values())
     if has_plain:
         yield from (*described, f"[{name}]", *_keys(name, model, given), "")

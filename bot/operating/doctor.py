@@ -17,6 +17,7 @@ CONFIGURATION, DATABASE = "configuration", "database"
 WORLD_WRITABLE = 0o002
 _WHERE = {
     "env": "Set it where the bot is started: EnvironmentFile= of the service, --env-file of the container.",
+    "vault": "Put the secret into Vault under that path and field, and let the bot's role read it.",
     "file": "Put the secret into that file, readable for the bot's account alone (chmod 600).",
 }
 """Where secrets go, by the kind of their references."""

@@ -60,6 +60,16 @@ class SocketMode:
         """Whether Slack can reach us now."""
         return bool(self._handler.client.is_connected())
 
+    def renew(self, app_token: str) -> None:
+        """Connect anew with another token; nothing happens if it is the one in use."""
+        client = self._handler.client
+        if app_token == client.app_token:
+            return
+        client.app_token = app_token
+        client.web_client.token = app_token
+        if client.is_connected():
+            client.connect_to_new_endpoint(force=True)
+
     def leave(self) -> None:
         """Begin to close; the client's threads end within a ping interval, and nobody need wait for that yet."""
         self._handler.client.auto_reconnect_enabled = False

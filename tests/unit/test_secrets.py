@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import structlog
 
 from bot.domain.errors import SettingsError
+from bot.runs.engine import StrictJson
 from bot.secrets import Secret, SecretReference
 
 CANARY = "canary-8f3a1b2c"
@@ -99,3 +101,27 @@ def test_what_is_no_reference_is_refused_and_not_repeated(text):
     with pytest.raises(SettingsError, match="not a reference") as caught:
         SecretReference(text)
     assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("mode", "word"), [(0o644, "read by everybody"), (0o602, "by everybody"), (0o620, "its group")]
+)
+def test_a_file_that_others_may_read_or_change_is_refused(tmp_path: Path, mode: int, word: str) -> None:
+    """Whoever can change a secret can exchange the one who is trusted by it."""
+    file = tmp_path / "secret"
+    file.write_text(CANARY)
+    file.chmod(mode)
+    with pytest.raises(SettingsError, match=word):
+        SecretReference(f"file:{file}").read()
+
+
+def test_a_secret_in_a_log_line_stays_hidden(capsys: pytest.CaptureFixture[str]) -> None:
+    """As a value of structlog's, and as its text once the reference was read."""
+    structlog.get_logger("octocert").warning("here", token=Secret(CANARY), found=[Secret(CANARY)])
+    assert CANARY not in "".join(capsys.readouterr())
+
+
+def test_a_secret_is_never_journaled() -> None:
+    """The durable engine stores plain JSON and nothing else."""
+    with pytest.raises(TypeError):
+        StrictJson().serialize({"password": Secret(CANARY)})

@@ -1,0 +1,87 @@
+"""A stand-in for HashiCorp Vault: key-value version 2, logins by token, approle and kubernetes, sealed or not.
+
+Sources: developer.hashicorp.com/vault/api-docs (secret/kv/kv-v2, auth/approle, auth/kubernetes); paths and error bodies
+are those that hvac is written for. Lease times, policies and renewal are left out: a token is good or it is not.
+"""
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from bot.sandbox.octopus.web import WebServer
+
+ROLE_ID = "sandbox-role"
+
+
+class VaultServer:
+    """Serves secrets at an address of its own; `with` starts and stops it."""
+
+    def __init__(self, files: tuple[Path, Path] | None = None) -> None:
+        """Serve HTTPS where `files` (PEM of certificate and key) are given."""
+        self.secrets: dict[str, dict[str, Any]] = {}
+        """By path; None as a field's value stands for a version that was deleted."""
+        self.token = f"hvs.{secrets.token_hex(16)}"
+        self.secret_id = secrets.token_hex(16)
+        self.jwt = secrets.token_hex(24)
+        self.sealed = False
+        self.reads = 0
+        self.logins = 0
+        self._given: set[str] = set()
+        routes = [
+            Route("/v1/auth/approle/login", self._approle, methods=["POST"]),
+            Route("/v1/auth/kubernetes/login", self._kubernetes, methods=["POST"]),
+            Route("/v1/secret/data/{path:path}", self._secret, methods=["GET"]),
+        ]
+        self._web = WebServer(Starlette(routes=routes), "127.0.0.1", 0, files)
+
+    @property
+    def url(self) -> str:
+        """The address of Vault."""
+        return self._web.url
+
+    def revoke(self) -> None:
+        """Make every token that a login gave worthless."""
+        self._given.clear()
+
+    def start(self) -> None:
+        """Serve."""
+        self._web.start()
+
+    def stop(self) -> None:
+        """Refuse connections."""
+        self._web.stop()
+
+    def _login(self, good: bool) -> Response:
+        if self.sealed:
+            return JSONResponse({"errors": ["Vault is sealed"]}, 503)
+        if not good:
+            return JSONResponse({"errors": ["invalid role or secret ID"]}, 400)
+        self.logins += 1
+        token = f"hvs.{secrets.token_hex(16)}"
+        self._given.add(token)
+        return JSONResponse({"auth": {"client_token": token, "lease_duration": 3600, "renewable": True}})
+
+    async def _approle(self, request: Request) -> Response:
+        body = await request.json()
+        return self._login(body.get("role_id") == ROLE_ID and body.get("secret_id") == self.secret_id)
+
+    async def _kubernetes(self, request: Request) -> Response:
+        body = await request.json()
+        return self._login(body.get("role") == ROLE_ID and body.get("jwt") == self.jwt)
+
+    async def _secret(self, request: Request) -> Response:
+        if self.sealed:
+            return JSONResponse({"errors": ["Vault is sealed"]}, 503)
+        if request.headers.get("X-Vault-Token") not in {self.token, *self._given}:
+            return JSONResponse({"errors": ["permission denied"]}, 403)
+        self.reads += 1
+        data = self.secrets.get(request.path_params["path"])
+        if data is None:
+            return JSONResponse({"errors": []}, 404)
+        metadata = {"version": 1, "destroyed": False, "deletion_time": "", "created_time": "2026-01-05T09:00:00Z"}
+        return JSONResponse({"data": {"data": data, "metadata": metadata}})
