@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bot.clock import Clock
 from bot.domain.facts import RecordKind
 from bot.sandbox.octopus.comms import Caller
-from bot.sandbox.octopus.documents import spoken
+from bot.sandbox.octopus.documents import certified, spoken
 from bot.sandbox.octopus.faults import OctopusFaults
 from bot.sandbox.octopus.health import Prober, Verdict
 from bot.sandbox.octopus.store import LogLine, Record, Store
@@ -25,7 +25,6 @@ QUEUE_SECONDS = 120.0
 """How long a request waits for a polling Tentacle (policy: PollingRequestQueueTimeout), scaled by the world's pace."""
 _NOT_TRUSTED = "not in the list of thumbprints that we trust"
 _STOPPED = "The Octopus Server is shutting down."
-_TENTACLE_STYLES = ("TentaclePassive", "TentacleActive")
 
 
 class HealthChecks:
@@ -74,6 +73,8 @@ class HealthChecks:
         finally:
             for record in records:
                 record.document["IsInProcess"] = False
+        if task.is_completed:  # its node was stopped under it: nobody is left to write anything down
+            return
         broken: list[str] = []
         for record, verdict in zip(records, verdicts, strict=True):
             with self._store.lock:
@@ -98,7 +99,7 @@ class HealthChecks:
         if record.style == "TentaclePassive":
             prober = node.prober
             return prober.check(record.uri, expected) if prober else Verdict(reached=False, error=_STOPPED)
-        if record.style == "TentacleActive":
+        if record.polls:
             return self._await_poll(record, node)
         return Verdict(reached=True)
 
@@ -159,7 +160,7 @@ class HealthChecks:
         """Wait for the connection of a polling Tentacle, as a queued request does; a live one is not asked again."""
         deadline = time.monotonic() + self.queue_seconds
         while True:
-            caller = node.comms.caller(record.uri)
+            caller = node.caller(record.uri)
             if caller is not None:
                 return Verdict(reached=True, algorithm=caller.algorithm)
             if time.monotonic() >= deadline or self._closed.wait(_LOOK_AGAIN):
@@ -176,8 +177,8 @@ class HealthChecks:
         now, document = self._clock.now(), record.document
         record.last_checked, record.checked_by = now, task
         endpoint = document["Endpoint"]
-        if verdict.algorithm and record.style in _TENTACLE_STYLES:
-            endpoint["CertificateSignatureAlgorithm"] = verdict.algorithm
+        if verdict.algorithm:
+            certified(endpoint)["CertificateSignatureAlgorithm"] = verdict.algorithm
         if not verdict.reached:
             document["HealthStatus"] = "Unavailable"
             document["StatusSummary"] = (
@@ -205,13 +206,16 @@ class HealthChecks:
         """Write down what a Tentacle tells of its machine once it is reached."""
         if record.instance is None:
             return
-        profile = record.instance.host.profile
-        record.document["Endpoint"]["TentacleVersionDetails"]["Version"] = profile.tentacle_version
+        profile, endpoint = record.instance.host.profile, record.document["Endpoint"]
+        if record.style == "KubernetesTentacle":
+            endpoint["KubernetesAgentDetails"]["TentacleVersion"] = profile.tentacle_version
+        else:
+            endpoint["TentacleVersionDetails"]["Version"] = profile.tentacle_version
         record.document |= {
             "OperatingSystem": profile.os,
             "OperatingSystemVersion": "Unknown",
-            "ShellName": "PowerShell",
-            "ShellVersion": profile.powershell,
+            "ShellName": "PowerShell" if profile.is_windows else "Bash",
+            "ShellVersion": profile.powershell if profile.is_windows else "5.2.15",
             "Architecture": "X64",
         }
 

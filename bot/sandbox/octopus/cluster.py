@@ -37,6 +37,8 @@ class Cluster:
         self.version = version
         self._identity = identity
         self._serve = serve
+        self.web: Identity | None = None
+        """The web server's certificate, where Tentacles may poll over WebSocket."""
         self.tasks = TaskQueue(world.clock, faults, store.new_id, self._room)
         self.checks = HealthChecks(store, self.tasks, faults, world.clock, self.node, pace=world.pace)
         self.tasks.handlers["Health"] = self.checks.run
@@ -53,6 +55,22 @@ class Cluster:
         """Put another communications certificate into the database."""
         self._identity = identity
         self.world.record("octopus", "import", identity.thumbprint)
+
+    @property
+    def presented(self) -> Identity:
+        """The certificate that the first node serves and presents; while it does not run, the database's."""
+        return self.nodes[0].identity or self._identity
+
+    def serve_web_sockets(self) -> Identity:
+        """Have the nodes take polling Tentacles over WebSocket, too; return the web server's certificate.
+
+        It is that of the portal's HTTPS, which no rotation of the communications certificate touches.
+        """
+        if self.web is None:
+            self.web = self.world.ca.issue("octopus.corp.example", addresses=[n.host.address for n in self.nodes])
+        for node in self.running:
+            node.web_sockets.start(self.web)
+        return self.web
 
     # ---- who runs
 

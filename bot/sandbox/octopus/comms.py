@@ -1,5 +1,8 @@
 """The Server's communications port, 10943: polling Tentacles connect here and stay.
 
+Those that poll over WebSocket do the same at another port, where the web server's certificate is served. The sandbox
+leaves out the frame of HTTP around it.
+
 Greeting of the sandbox (a simplification of Halibut's): the client says `MX` and an empty line, then
 `MX-SUBSCRIBE poll://ID` (or Halibut's own `MX-SUBSCRIBER 1.0 poll://ID`) and an empty line; a client that is trusted is
 answered `MX-SERVER 1.0` and an empty line, any other gets nothing and is cut. Its certificate is compared at this
@@ -19,6 +22,8 @@ from bot.sandbox.pki import Identity
 from bot.sandbox.windows.listener import SERVER, TlsLink, tls_context
 
 PORT = 10943
+WEB_SOCKET_PORT = 8443
+"""Where WebSockets are served; on a real Server often 443, shared with its portal."""
 _SUBSCRIBE = re.compile(rb"MX-SUBSCRIBE(?:R 1\.0)? +(poll://\S+)\r\n\r\n")
 _LIMIT = 8192
 """Bytes of a greeting; whoever says more is cut."""
@@ -42,17 +47,22 @@ class Caller:
 class Comms:
     """The listener and the connections that live: at most one per subscription, the newest."""
 
-    def __init__(self, loop: LoopThread, addresses: tuple[str, ...], authorize: Callable[[Caller], bool]) -> None:
-        self.address = f"{addresses[0]}:{PORT}"
+    def __init__(
+        self, loop: LoopThread, addresses: tuple[str, ...], authorize: Callable[[Caller], bool], *, port: int = PORT
+    ) -> None:
+        self.address = f"{addresses[0]}:{port}"
         self._loop = loop
         self._hosts = addresses
+        self._port = port
         self._authorize = authorize
         self._server: asyncio.Server | None = None
         self._open: set[_Call] = set()
         self._polling: dict[str, _Call] = {}
 
     def start(self, identity: Identity) -> None:
-        """Listen, serving this certificate."""
+        """Listen, serving this certificate; nothing happens if it does already."""
+        if self._server is not None:
+            return
         self._server = self._loop.run(self._listen(identity))
 
     def close(self) -> None:
@@ -103,7 +113,7 @@ class Comms:
             call.link = _Link(context, call, server=True, idle=None)
             return call.link
 
-        return await asyncio.get_running_loop().create_server(accept, self._hosts, PORT)
+        return await asyncio.get_running_loop().create_server(accept, self._hosts, self._port)
 
     async def _end(self, server: asyncio.Server) -> None:
         server.close()

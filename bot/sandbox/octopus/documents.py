@@ -232,6 +232,49 @@ def tentacle_endpoint(style: str, uri: str, thumbprint: str, *, proxy_id: str | 
     return document
 
 
+def agent_endpoint(name: str, uri: str, thumbprint: str) -> Document:
+    """Return the Endpoint of a Kubernetes agent that polls: subscription and thumbprint stand one level deeper.
+
+    Members: OctopusClients' KubernetesTentacleEndpointResource and its TentacleEndpointConfigurationResource.
+    """
+    return {
+        "CommunicationStyle": "KubernetesTentacle",
+        "TentacleEndpointConfiguration": {
+            "CommunicationMode": "Polling",
+            "Thumbprint": thumbprint,
+            "Uri": uri,
+            "CertificateSignatureAlgorithm": None,
+        },
+        "KubernetesAgentDetails": {"HelmReleaseName": name, "KubernetesNamespace": f"octopus-agent-{name}"},
+        "DefaultNamespace": "default",
+        "UpgradeLocked": False,
+        "Id": None,
+        "LastModifiedOn": None,
+        "LastModifiedBy": None,
+        "Links": {},
+    }
+
+
+def certified(endpoint: Document) -> Document:
+    """Return the part of an Endpoint in which thumbprint and Uri stand: of an agent's the inner one, else itself."""
+    inner = endpoint.get("TentacleEndpointConfiguration")
+    return inner if isinstance(inner, dict) else endpoint
+
+
+def ssh_endpoint(host: str, port: int = 22) -> Document:
+    """Return the Endpoint of an SSH target: it goes by the fingerprint of a host key and an account, by no certificate.
+
+    Members: OctopusClients' SshEndpointResource.
+    """
+    return other_endpoint("Ssh", f"ssh://{host}:{port}/") | {
+        "AccountId": "Accounts-1",
+        "Host": host,
+        "Port": port,
+        "Fingerprint": "a2:7c:1d:9e:40:5b:33:08:f6:c1:6a:92:0e:d4:77:15",
+        "DotNetCorePlatform": "linux-x64",
+    }
+
+
 def other_endpoint(style: str, uri: str | None) -> Document:
     """Return an Endpoint without a Tentacle certificate: `Ssh`, `AzureWebApp`, `None` and others."""
     return {

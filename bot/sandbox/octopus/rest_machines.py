@@ -67,7 +67,10 @@ class Machines:
         """List everything as a bare array; filters `ids`, `name`, `partialName` and `thumbprint`."""
         found = [d for d in self._visible(call) if _matches(d, call, names_only=True)]
         wanted = call.asked("thumbprint")
-        return [d for d in found if wanted is None or str(d["Endpoint"].get("Thumbprint")).upper() == wanted.upper()]
+        if wanted is None:
+            return found
+        # whether the real filter looks into a Kubernetes agent's inner configuration is UNVERIFIED
+        return [d for d in found if str(documents.certified(d["Endpoint"]).get("Thumbprint")).upper() == wanted.upper()]
 
     def one(self, call: Call) -> Body:
         """Return one document."""
@@ -145,7 +148,7 @@ class Machines:
                 self.faults.lost_puts -= 1
                 return changed
             former, record.document = record.document, changed
-            old, new = str(former["Endpoint"].get("Thumbprint")), record.thumbprint
+            old, new = str(documents.certified(former["Endpoint"]).get("Thumbprint")), record.thumbprint
             if self.faults.cache_seconds and old != new:
                 record.before = (old, self.clock.monotonic() + self.faults.cache_seconds)
             put = Put(
@@ -219,6 +222,13 @@ class Machines:
 
 def _endpoint(former: Document, given: Document) -> Document:
     """Return the endpoint that a PUT makes. The thumbprint is stored as it was sent: case is UNVERIFIED."""
+    inner = former.get("TentacleEndpointConfiguration")
+    if inner is not None:
+        sent = given.get("TentacleEndpointConfiguration") or {}
+        if not sent.get("Thumbprint"):
+            raise invalid("Please provide a thumbprint for this machine.")
+        changed = {**inner, "Thumbprint": sent["Thumbprint"], "Uri": sent.get("Uri")}
+        return {**former, "TentacleEndpointConfiguration": changed}
     if "Thumbprint" not in former:
         return {**former, "Uri": given.get("Uri")}
     if not given.get("Thumbprint"):

@@ -8,23 +8,26 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
-from bot.domain.facts import RecordKind, ServiceState, Style, Trust
+from bot.domain.facts import RecordKind
 from bot.domain.thumbprint import Thumbprint
 from bot.sandbox.octopus import documents
 from bot.sandbox.octopus.cluster import Cluster
 from bot.sandbox.octopus.comms import Comms
+from bot.sandbox.octopus.deployments import deploy
 from bot.sandbox.octopus.documents import Document
 from bot.sandbox.octopus.faults import OctopusFaults
 from bot.sandbox.octopus.node import Node
+from bot.sandbox.octopus.others import OtherMachines
 from bot.sandbox.octopus.permissions import ALL, Grant, User, granted
 from bot.sandbox.octopus.portal import portal
 from bot.sandbox.octopus.rate import RateLimit
+from bot.sandbox.octopus.registrar import Registrar
 from bot.sandbox.octopus.rest import Gate, Traffic
 from bot.sandbox.octopus.rest_machines import Machines
 from bot.sandbox.octopus.rest_nodes import Nodes
 from bot.sandbox.octopus.rest_server import ServerResources
 from bot.sandbox.octopus.rest_tasks import Tasks
-from bot.sandbox.octopus.store import LogLine, Put, Record, Store
+from bot.sandbox.octopus.store import LogLine, Put, Store
 from bot.sandbox.octopus.tasks import Task
 from bot.sandbox.octopus.web import WebServer
 from bot.sandbox.pki import Identity, self_signed
@@ -36,11 +39,7 @@ NODE = "OCTOPUS-01"
 """Name of the one node of a Server that has only one."""
 SUBJECT = "Octopus Portal"
 """Common name of the certificate that the Server makes for itself."""
-_CHILD = "Calamari.exe"
 _RESTART_SECONDS = 10.0
-_START_SECONDS = 5.0
-_ARRIVAL_SECONDS = 1.0
-"""How long a new polling Tentacle is waited for, once its process runs."""
 BOT = "octocert"
 """Name of the service account whose key is `api_key`; it may do everything."""
 
@@ -82,6 +81,9 @@ class OctopusServer:
             serve=self._serve,
         )
         self.tasks, self.checks = self.cluster.tasks, self.cluster.checks
+        self._registrar = Registrar(self._store, self.cluster)
+        self.others = OtherMachines(self._registrar)
+        """Adds machines that no WinRM reaches: on Linux, in Kubernetes, by SSH; and those that poll over WebSocket."""
         files = world.ca.issue_files("octopus", addresses=[self.address]) if tls else None
         self._web = WebServer(self._application(), self.address, API_PORT, files)
         self._restarting: threading.Thread | None = None
@@ -120,7 +122,7 @@ class OctopusServer:
     @property
     def identity(self) -> Identity:
         """The certificate that the first node serves and presents, with its key; while it is down, the database's."""
-        return self.nodes[0].identity or self.cluster.certificate
+        return self.cluster.presented
 
     def start(self) -> None:
         """Start all nodes: they load the certificate, listen, answer, and pick up tasks."""
@@ -239,57 +241,15 @@ class OctopusServer:
         Server yet, it is made to, and its running process is replaced, so that it does. `overrides` are members of the
         document (`MachinePolicyId="…"`) or of its endpoint (`Thumbprint`, `Uri`, `ProxyId`).
         """
-        was_trusted = self._ensure_trust(instance)
-        endpoint = self._endpoint_of(instance)
-        endpoint |= {k: overrides.pop(k) for k in ("Thumbprint", "Uri", "ProxyId") if k in overrides}
-        worker = kind is RecordKind.WORKER
-        space_id = self.space(space)
-        store = self._store
-        with store.lock:
-            id_ = store.new_id("Workers" if worker else "Machines")
-            document = documents.machine(
-                id_,
-                name,
-                space_id,
-                worker=worker,
-                endpoint=endpoint,
-                policy_id=store.default_policy(space_id),
-                environments=[self.add_environment(space_id, e) for e in environments],
-                roles=roles,
-                pools=[self.add_pool(space_id, p) for p in pools],
-            )
-            store.records[id_] = Record(
-                id=id_, kind=kind, space=space_id, document=document | overrides, instance=instance
-            )
-        if not was_trusted:
-            self._replace_process(instance)
-        return id_
+        return self._registrar.add_record(
+            name, instance, kind=kind, space=space, environments=environments, roles=roles, pools=pools, **overrides
+        )
 
     def add_other(
         self, name: str, *, style: str = "Ssh", uri: str = "ssh://10.0.0.9:22/", space: str = "Default"
     ) -> str:
-        """Add a deployment target that is no Tentacle and has no certificate."""
-        space_id, store = self.space(space), self._store
-        with store.lock:
-            id_ = store.new_id("Machines")
-            document = documents.machine(
-                id_,
-                name,
-                space_id,
-                worker=False,
-                endpoint=documents.other_endpoint(style, uri),
-                policy_id=store.default_policy(space_id),
-                environments=[self.add_environment(space_id, "Production")],
-                roles=["other"],
-            )
-            store.records[id_] = Record(id=id_, kind=RecordKind.TARGET, space=space_id, document=document)
-            return id_
-
-    def trust(self, style: Style = Style.LISTENING) -> Trust:
-        """Return the trust entry by which a Tentacle of this style trusts this Server."""
-        if style is Style.POLLING:
-            return Trust(text=self.thumbprint, style=style, address=self.comms_url, subscription=None)
-        return Trust(text=self.thumbprint, style=style)
+        """Add a deployment target that is no Tentacle and has no certificate. See also `others`."""
+        return self.others.document(name, documents.other_endpoint(style, uri), space=space)
 
     # ---- the truth about records
 
@@ -356,17 +316,17 @@ class OctopusServer:
         self.checks.check_now(chosen)
         return {r.id: r.health for r in chosen}
 
-    def start_deployment(self, record: str, seconds: float, *, name: str = "Deploy") -> str:
+    def start_deployment(self, record: str, seconds: float, *, name: str = "Deploy", node: str = "") -> str:
         """Deploy to a record for so many seconds of the world's clock, and return the task's id.
 
-        The task is queued like any other. Meanwhile the Tentacle has a child process; when its process ends before the
-        deployment does, the deployment fails.
+        The task is queued like any other, and picked up by any node or by the one that is named. Meanwhile the Tentacle
+        has a child process; when its process ends before the deployment does, the deployment fails.
         """
-        return self._deploy(record, seconds, name, None).id
+        return deploy(self._store, self.tasks, record, seconds=seconds, name=name, node=node).id
 
     def schedule_deployment(self, record: str, at: datetime, seconds: float = 60) -> str:
         """Queue a deployment to a record for a later time, and return the task's id."""
-        return self._deploy(record, seconds, "Deploy", at).id
+        return deploy(self._store, self.tasks, record, seconds=seconds, at=at).id
 
     def stop_task_queue(self, space: str, *, stopped: bool = True) -> None:
         """Stop the task queue of a space, or let it go on: its tasks stay queued meanwhile."""
@@ -379,34 +339,6 @@ class OctopusServer:
     def busy(self, record: str) -> list[Task]:
         """Return the tasks that execute on a record at this moment."""
         return self.tasks.busy(record)
-
-    def _deploy(self, record_id: str, seconds: float, name: str, at: datetime | None) -> Task:
-        with self._store.lock:
-            record = self._store.records[record_id]
-            environment = next((self._store.environments[e]["Name"] for e in record.environments), "Production")
-        run = self._store.new_id("Deployments" if name == "Deploy" else "RunbookRuns")
-        arguments = {"DeploymentId": run} if name == "Deploy" else {"RunbookRunId": run}
-        return self.tasks.add(
-            name,
-            f"Deploy Web shop release 1.4.{run.rpartition('-')[2]} to {environment}",
-            record.space,
-            arguments,
-            machines=[record.id],
-            environments=record.environments,
-            at=at,
-            seconds=seconds,
-            on_begin=lambda task: self._occupy(record, task),
-        )
-
-    def _occupy(self, record: Record, task: Task) -> None:
-        """Let the Tentacle's process have a child as long as a deployment lasts, and tell when it is killed."""
-        instance = record.instance
-        process = instance.service.process if instance else None
-        if instance is None or process is None:
-            return
-        instance.host.begin_child(process.pid, _CHILD)
-        task.is_alive = lambda: instance.service.process == process
-        task.on_end = lambda _: instance.host.end_child(process.pid, _CHILD)
 
     # ---- inside
 
@@ -438,53 +370,3 @@ class OctopusServer:
         with self._store.lock:
             self._store.puts.append(put)
         self.world.record("octopus", "put", f"{put.record} {put.old} -> {put.new}")
-
-    def _endpoint_of(self, instance: TentacleInstance) -> Document:
-        thumbprint = str(instance.configured or "")
-        if instance.style is Style.POLLING:
-            return documents.tentacle_endpoint("TentacleActive", self._subscription(instance) or "", thumbprint)
-        return documents.tentacle_endpoint(
-            "TentaclePassive", f"https://{instance.host.address}:{instance.port}/", thumbprint
-        )
-
-    def _subscription(self, instance: TentacleInstance) -> str | None:
-        """Return the subscription by which an instance polls this Server."""
-        addresses = {n.comms_url for n in self.nodes}
-        return next((t.subscription for t in instance.trusted if t.address in addresses and t.subscription), None)
-
-    def _ensure_trust(self, instance: TentacleInstance) -> bool:
-        """Make an instance's configuration trust this Server; return whether it did already.
-
-        A polling one gets an entry for each node, with one subscription.
-        """
-        if instance.style is not Style.POLLING:
-            known = any(t.thumbprint == self.thumbprint for t in instance.trusted)
-            if not known:
-                instance.trust(self.trust())
-            return known
-        polled = {t.address for t in instance.trusted if t.subscription}
-        missing = [n for n in self.nodes if n.comms_url not in polled]
-        for node in missing:
-            known_as = self._subscription(instance)
-            instance.trust(
-                Trust(text=self.thumbprint, style=Style.POLLING, address=node.comms_url, subscription=known_as)
-            )
-        return not missing
-
-    def _replace_process(self, instance: TentacleInstance) -> None:
-        """Have a running Tentacle read its configuration anew; a polling one has come by then, if it may."""
-        service = instance.service
-        if service.state is not ServiceState.RUNNING:
-            return
-        with self.world.changed:
-            service.kill()
-            pace, self.world.pace = self.world.pace, 0.0  # to register is nothing to watch: no time passes
-            try:
-                service.start()
-            finally:
-                self.world.pace = pace
-        service.wait_for(ServiceState.RUNNING, _START_SECONDS)
-        if instance.style is Style.POLLING and self.cluster.running:
-            wanted = self._subscription(instance) or ""
-            nodes = self.cluster.running
-            self.world.wait(lambda: all(n.comms.caller(wanted) for n in nodes), _ARRIVAL_SECONDS)

@@ -65,12 +65,17 @@ class Record:
     @property
     def uri(self) -> str:
         """The Uri of its endpoint; empty where it has none."""
-        return str(self.document["Endpoint"].get("Uri") or "")
+        return str(documents.certified(self.document["Endpoint"]).get("Uri") or "")
 
     @property
     def thumbprint(self) -> str:
         """The thumbprint exactly as it is stored; empty where there is none."""
-        return str(self.document["Endpoint"].get("Thumbprint") or "")
+        return str(documents.certified(self.document["Endpoint"]).get("Thumbprint") or "")
+
+    @property
+    def polls(self) -> bool:
+        """Whether it is a Tentacle that comes to the Server, rather than being connected to."""
+        return self.style in {"TentacleActive", "KubernetesTentacle"}
 
     @property
     def health(self) -> str:
@@ -220,9 +225,7 @@ class Store:
         """Return the records of a polling Tentacle's subscription, in all spaces."""
         wanted = same_subscription(subscription)
         with self.lock:
-            return [
-                r for r in self.records.values() if r.style == "TentacleActive" and same_subscription(r.uri) == wanted
-            ]
+            return [r for r in self.records.values() if r.polls and same_subscription(r.uri) == wanted]
 
 
 def same_subscription(uri: str) -> str:

@@ -69,6 +69,8 @@ class Task:
     environments: tuple[str, ...] = ()
     seconds: float = 0
     """How long a deployment runs once it was picked up."""
+    only_on: str = ""
+    """Name of the node that may pick it up; empty: any may."""
     state: str = "Queued"
     node: str = ""
     """Name of the node that executes it, or did."""
@@ -204,6 +206,7 @@ class TaskQueue:
         environments: Iterable[str] = (),
         at: datetime | None = None,
         seconds: float = 0,
+        only_on: str = "",
         on_begin: Callable[[Task], None] | None = None,
     ) -> Task:
         """Queue a task, perhaps for a later time."""
@@ -218,6 +221,7 @@ class TaskQueue:
             machines=tuple(machines),
             environments=tuple(environments),
             seconds=seconds,
+            only_on=only_on,
             on_begin=on_begin,
         )
         task.log = Activity(id=task.id, name=description, status="Pending")
@@ -326,11 +330,13 @@ class TaskQueue:
             return
         free = {node: self._room(node) - self._busy(node) for node in self._nodes}
         for task in list(self.tasks.values()):
+            if max(free.values()) <= 0:
+                return
             if task.state != "Queued" or task.queue_time > now or task.space in self.stopped_spaces:
                 continue
-            node = max(free, key=lambda n: free[n])
-            if free[node] <= 0:
-                return
+            node = task.only_on or max(free, key=lambda n: free[n])
+            if free.get(node, 0) <= 0:
+                continue
             free[node] -= 1
             self._begin(task, node, monotonic)
 

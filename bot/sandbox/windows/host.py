@@ -2,7 +2,7 @@
 
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,7 +13,7 @@ from bot.sandbox.pki import Identity
 from bot.sandbox.windows import server_program, service_control, tentacle_program
 from bot.sandbox.windows.bridge import shim_text
 from bot.sandbox.windows.schedule import Schedule
-from bot.sandbox.windows.server_instance import Database, ServerInstallation, exe_of, install_server
+from bot.sandbox.windows.server_instance import ClusterNode, Database, ServerInstallation, exe_of, install_server
 from bot.sandbox.windows.service import Process, Program, Service
 from bot.sandbox.windows.tentacle import TentacleInstance, install
 
@@ -61,6 +61,13 @@ LINUX_RECORDED = Profile(
     program_logs="Octopus/Logs",
 )
 """The machine of the recorded calls: a build without a version, root without sudo."""
+LINUX = replace(
+    LINUX_RECORDED,
+    os="Ubuntu 22.04.4 LTS",
+    tentacle_version="9.1.3756",
+    elevated=True,
+)
+"""A machine on which an administrator runs Tentacle with sudo. No WinRM. How Octopus words its system is UNVERIFIED."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,6 +94,8 @@ class HostFaults:
     """The Server's import ends with exit code 0 and changes nothing."""
     server_export_wrong: bool = False
     """The Server exports another certificate than it uses."""
+    server_export_broken: bool = False
+    """The Server writes half of a file, as on a full disk, and says that all is well."""
     import_lies: bool = False
     """The certificate store cannot be written: an import exits with 0, afterwards the service never listens."""
     watchdog_restarts: bool = False
@@ -247,11 +256,11 @@ class Host:
         return instance
 
     def add_server(
-        self, database: Database, program: Callable[[Process], Program], drain: Callable[[bool], None]
+        self, database: Database, program: Callable[[Process], Program], node: ClusterNode
     ) -> ServerInstallation:
         """Install the Octopus Server as a node: files, index, service; not started."""
         _place(exe_of(self))
-        return install_server(self, database, program, drain)
+        return install_server(self, database, program, node)
 
     def tentacle(self, name: str = "Tentacle") -> TentacleInstance:
         """Return a Tentacle instance by its name; KeyError if there is none."""

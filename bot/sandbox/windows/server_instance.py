@@ -33,6 +33,25 @@ class Database(Protocol):
         ...
 
 
+class ClusterNode(Protocol):
+    """The row of this node in the cluster's table, which its program can change."""
+
+    task_cap: int
+
+    @property
+    def running_tasks(self) -> int:
+        """How many tasks it executes at this moment."""
+        ...
+
+    def drain(self, drained: bool) -> None:
+        """Take no new tasks, or take them again."""
+        ...
+
+    def cancel_tasks(self) -> None:
+        """Cancel what it executes."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class ServerInstallation:
     """One instance of the Octopus Server program."""
@@ -42,8 +61,7 @@ class ServerInstallation:
     config: Path
     service: Service
     database: Database
-    drain: Callable[[bool], None]
-    """Have this node take no new tasks, or take them again."""
+    node: ClusterNode
 
 
 def service_name(instance: str) -> str:
@@ -60,7 +78,7 @@ def install_server(
     host: "Host",
     database: Database,
     program: Callable[[Process], Program],
-    drain: Callable[[bool], None],
+    node: ClusterNode,
     *,
     name: str = DEFAULT,
 ) -> ServerInstallation:
@@ -81,7 +99,7 @@ def install_server(
     entry = {"Name": name, "ConfigurationFilePath": str(config)}
     (index / f"{name.lower()}.config").write_text(json.dumps(entry), encoding="utf-8")
     service = Service(host, service_name(name), program, command_line=f'"{exe_of(host)}" run --instance="{name}"')
-    made = ServerInstallation(host=host, name=name, config=config, service=service, database=database, drain=drain)
+    made = ServerInstallation(host=host, name=name, config=config, service=service, database=database, node=node)
     with host.world.lock:
         host.services[service.name] = service
         host.servers[name] = made

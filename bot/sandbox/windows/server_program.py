@@ -156,7 +156,8 @@ def _export(call: _Call) -> None:
     identity = call.certificate()
     if call.host.faults.server_export_wrong:
         identity = self_signed(SUBJECT)
-    call.path("export-pfx").write_bytes(identity.pfx(call.value("pfx-password")))
+    data = identity.pfx(call.value("pfx-password"))
+    call.path("export-pfx").write_bytes(data[: len(data) // 2] if call.host.faults.server_export_broken else data)
     call.say(f"The certificate has been written to {call.value('export-pfx')}")
 
 
@@ -206,10 +207,20 @@ def _service(call: _Call) -> None:
 
 
 def _node(call: _Call) -> None:
+    """Drain the node, and wait for its tasks if asked to. What it says is UNVERIFIED."""
     call.reach_database()
-    if call.value("drain"):
-        call.server.drain(call.value("drain").lower() == "true")
-        call.say("Node drain mode updated")
+    node, world = call.server.node, call.host.world
+    if call.value("taskCap"):
+        node.task_cap = int(call.value("taskCap"))
+        call.say("Node task cap updated")
+    if not call.value("drain"):
+        return
+    node.drain(call.value("drain").lower() == "true")
+    call.say("Node drain mode updated")
+    if call.has("cancel-tasks"):
+        node.cancel_tasks()
+    if call.value("wait") and not world.wait(lambda: node.running_tasks == 0, float(call.value("wait"))):
+        raise Controlled("The tasks of this node did not end in time.")
 
 
 def _version(call: _Call) -> None:

@@ -100,8 +100,8 @@ def service_name(instance: str | None) -> str:
 
 
 def with_subscription(entry: TrustedServer) -> TrustedServer:
-    """Give a polling entry a subscription of its own, where it has none."""
-    if entry.style != keys.POLLING or entry.subscription:
+    """Give an entry that polls a subscription of its own, where it has none."""
+    if entry.style not in {keys.POLLING, keys.KUBERNETES} or entry.subscription:
         return entry
     letters = "".join(secrets.choice(_SUBSCRIPTION_LETTERS) for _ in range(20))
     return replace(entry, subscription=f"poll://{letters}/")

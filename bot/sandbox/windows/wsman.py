@@ -29,7 +29,7 @@ _WORKERS = 512
 
 
 class WinRmServer:
-    """The WinRM service of every host of a world, also of those that are added later."""
+    """The WinRM service of every Windows host of a world, also of those that are added later."""
 
     def __init__(self, world: World, *, start: Start = powershell.start) -> None:
         self._world = world
@@ -87,6 +87,8 @@ class WinRmServer:
     async def _look(self) -> None:
         async with self._looking:
             for name, host in list(self._world.hosts.items()):
+                if not host.profile.is_windows:
+                    continue
                 if name not in self._doors:
                     shells = self.shells[name] = Shells(host, self._start)
                     operations = self.operations[name] = Counter()
