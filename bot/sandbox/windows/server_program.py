@@ -211,7 +211,7 @@ def _node(call: _Call) -> None:
     call.reach_database()
     node, world = call.server.node, call.host.world
     if call.value("taskCap"):
-        node.task_cap = int(call.value("taskCap"))
+        node.task_cap = int(_number(call, "taskCap"))
         call.say("Node task cap updated")
     if not call.value("drain"):
         return
@@ -219,8 +219,15 @@ def _node(call: _Call) -> None:
     call.say("Node drain mode updated")
     if call.has("cancel-tasks"):
         node.cancel_tasks()
-    if call.value("wait") and not world.wait(lambda: node.running_tasks == 0, float(call.value("wait"))):
+    if call.value("wait") and not world.wait(lambda: node.running_tasks == 0, _number(call, "wait")):
         raise Controlled("The tasks of this node did not end in time.")
+
+
+def _number(call: _Call, name: str) -> float:
+    try:
+        return float(call.value(name))
+    except ValueError:
+        raise Controlled(f"{call.value(name)} is not a number") from None
 
 
 def _version(call: _Call) -> None:
