@@ -27,19 +27,13 @@ class Nodes:
     def drain(self, node: ServerNode, *, drained: bool) -> ServerNode:
         """Have a node take no new tasks, or take them again, and return it as it is then; done already is done.
 
-        The cap of its tasks is sent back as it is, or it might be reset. OctopusError of kind UNEXPECTED if the Server
-        accepts the change and does not make it.
+        The whole document is sent back, or the cap of its tasks and its heartbeat policy would be reset. OctopusError
+        of kind UNEXPECTED if the Server accepts the change and does not make it.
         """
         path = f"{_NODES}/{node.id}"
         document = self._document(node)
         if (document.get("IsInMaintenanceMode") is True) != drained:
-            body: Document = {
-                "Id": node.id,
-                "Name": document.get("Name"),
-                "MaxConcurrentTasks": document.get("MaxConcurrentTasks"),
-                "IsInMaintenanceMode": drained,
-            }
-            self._wire.put(path, body)
+            self._wire.put(path, {**document, "IsInMaintenanceMode": drained})
             document = self._document(node)
         found = _node(document)
         if found.is_drained != drained:
