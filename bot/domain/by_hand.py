@@ -3,27 +3,27 @@
 import re
 
 from bot.domain import dangers
-from bot.domain.facts import Instance, OtherMachine, Record, Style, TargetFacts, Trust
+from bot.domain.facts import Instance, OtherMachine, Style, TargetFacts, Trust
 from bot.domain.plan import ByHand, Hands
 from bot.domain.thumbprint import Thumbprint
 
 OLDEST_FOLLOWER = (3, 24, 0)
 """Since when Tentacle has update-trust (Octopus's release notes, 2018-12)."""
 _LINUX = re.compile(r"linux|ubuntu|debian|centos|red hat|rhel|suse|fedora|alpine|oracle", re.IGNORECASE)
-_WEB_SOCKET = re.compile(r"^wss://|websocket", re.IGNORECASE)
+_WEB_SOCKET = "wss://"
 _PINS_HTTPS = "it polls over WebSocket and goes by the web server's certificate, not by this one"
 
 
 def by_hand_of(facts: TargetFacts, old: Thumbprint, new: Thumbprint | None) -> ByHand | None:
     """Return why a person must make this Tentacle trust the new certificate; None where we can."""
+    first = facts.records[0]
+    if _is_web_socket(facts):
+        return ByHand(name=facts.name, hands=Hands.NONE, space=first.space, reason=_PINS_HTTPS, url=first.url)
     why = dangers.unseen(facts) or dangers.unfit(facts)
     if why is None and facts.instance:
         why = _unfit_trust(facts, facts.instance, old, new)
     if why is None:
         return None
-    first = facts.records[0]
-    if _is_web_socket(first):
-        return ByHand(name=facts.name, hands=Hands.NONE, space=first.space, reason=_PINS_HTTPS, url=first.url)
     linux = facts.host is None and bool(first.os and _LINUX.search(first.os))
     hands = {
         (Style.LISTENING, False): Hands.LISTENING,
@@ -42,8 +42,14 @@ def by_hand_of(facts: TargetFacts, old: Thumbprint, new: Thumbprint | None) -> B
     )
 
 
-def _is_web_socket(record: Record) -> bool:
-    return bool(_WEB_SOCKET.search(record.uri))
+def _is_web_socket(facts: TargetFacts) -> bool:
+    """Tell whether a Tentacle polls over WebSocket: by the addresses that it polls, where its host was seen.
+
+    Octopus's record does not tell: its Uri is a subscription like any other (that it never begins with `wss://` is
+    UNVERIFIED). One whose host cannot be seen is taken for an ordinary one; the command for those changes nothing here.
+    """
+    places = [t.address or "" for t in own_entries(facts)] or [r.uri for r in facts.records]
+    return all(p.lower().startswith(_WEB_SOCKET) for p in places)
 
 
 def _unfit_trust(facts: TargetFacts, instance: Instance, old: Thumbprint, new: Thumbprint | None) -> str | None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from bot.domain.facts import RecordKind, Style
+from bot.sandbox.octopus.others import Other
 from bot.sandbox.octopus.server import OctopusServer
 from bot.sandbox.windows.host import Host
 from bot.sandbox.windows.tentacle import TentacleInstance
@@ -19,10 +20,15 @@ class Estate:
     """By the name of its first record."""
     records: dict[str, list[str]]
     """Ids of records, by that name."""
+    others: dict[str, Other]
+    """Tentacles that no WinRM reaches, by name, where they were asked for."""
 
 
-def build(world: World, octopus: OctopusServer, count: int = 12) -> Estate:
-    """Build about `count` Tentacles: the dozen with troubles first, then plain web servers."""
+def build(world: World, octopus: OctopusServer, count: int = 12, *, others: bool = False) -> Estate:
+    """Build about `count` Tentacles: the dozen with troubles first, then plain web servers.
+
+    With `others`, machines beside them: on Linux, in Kubernetes, by SSH, and one that polls over WebSocket.
+    """
     builder = _Builder(world, octopus)
     makers = (
         builder.plain_targets,
@@ -39,8 +45,10 @@ def build(world: World, octopus: OctopusServer, count: int = 12) -> Estate:
             make()
     for number in range(3, 3 + max(0, count - len(builder.instances))):
         builder.listening(f"web-{number:02}", roles=["web"])
-    octopus.check(*(r for records in builder.records.values() for r in records))
-    return Estate(builder.instances, builder.records)
+    if others:
+        builder.beside()
+    octopus.check()
+    return Estate(builder.instances, builder.records, builder.others)
 
 
 class _Builder:
@@ -49,6 +57,7 @@ class _Builder:
         self.octopus = octopus
         self.instances: dict[str, TentacleInstance] = {}
         self.records: dict[str, list[str]] = {}
+        self.others: dict[str, Other] = {}
         for space in ("Default", "Payments"):
             octopus.add_space(space)
             for environment in (PRODUCTION, STAGING):
@@ -121,3 +130,12 @@ class _Builder:
         """One that nobody can reach."""
         made = self.listening("lost-01", roles=["app"])
         made.host.faults.unreachable = True
+
+    def beside(self) -> None:
+        """Machines that a rotation of the Server's certificate must name, though it cannot do them."""
+        more = self.octopus.others
+        self.others = {"linux-01": more.linux("linux-01"), "k8s-agent-01": more.kubernetes_agent("k8s-agent-01")}
+        more.ssh("bastion-01")
+        socket = more.web_socket("socket-01")
+        self.instances["socket-01"] = socket.instance
+        self.records["socket-01"] = [socket.record]

@@ -32,6 +32,7 @@ class Sandbox:
         pace: float = 1.0,
         port: int = 0,
         nodes: Sequence[str] = (NODE,),
+        others: bool = False,
         powershell: Path | str | None = "auto",
         real_limits: bool = True,
         extra: str = "",
@@ -43,13 +44,14 @@ class Sandbox:
 
         `policy` is added to its table [policy]. With `request_url` Slack sends signed requests there, and there is no
         token for Socket Mode.
+        With `others`, machines stand in Octopus that no WinRM reaches (see estate.build).
         """
         state.mkdir(parents=True, exist_ok=True)
         self.state = state
         self.world = World(state / "world", seed=seed, pace=pace, powershell=powershell)  # type: ignore[arg-type]
         self.octopus = OctopusServer(self.world, nodes=nodes)
         self.octopus.start()
-        self.estate = estates.build(self.world, self.octopus, hosts)
+        self.estate = estates.build(self.world, self.octopus, hosts, others=others)
         self.winrm = WinRmServer(self.world)
         self.winrm.start()
         self.slack = SlackServer(
