@@ -81,7 +81,7 @@ def to_record(document: Document, *, kind: RecordKind, space: Space, names: Name
         environments=_named(document.get("EnvironmentIds"), names.environments),
         roles=_named(document.get("Roles"), {}),
         pools=_named(document.get("WorkerPoolIds"), names.pools),
-        os=_text(document.get("OperatingSystem")) or None,
+        os=_system(document.get("OperatingSystem")),
         tenants=_named(document.get("TenantIds"), names.tenants),
         version=(_text(version.get("Version")) or None) if isinstance(version, dict) else None,
         signature_algorithm=_text(endpoint.get("CertificateSignatureAlgorithm")) or None,
@@ -132,6 +132,11 @@ def portal_url(url: str, space_id: str, page: str) -> str:
 def _named(ids: Any, names: Mapping[str, str]) -> tuple[str, ...]:
     given: Iterable[Any] = ids if isinstance(ids, list) else ()
     return tuple(names.get(i, i) for i in given if isinstance(i, str))
+
+
+def _system(value: Any) -> str | None:
+    """Return an operating system; None as long as no health check has told Octopus, which calls it Unknown."""
+    return None if _text(value).casefold() in {"", "unknown"} else _text(value)
 
 
 def _text(value: Any) -> str:

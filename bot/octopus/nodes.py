@@ -62,8 +62,15 @@ class Nodes:
         except OctopusError as error:
             if error.kind is not OctopusErrorKind.NOT_FOUND:
                 raise
-        summary = self._wire.get_document(f"{_NODES}/summary")
-        return next(d for d in summary.get("Nodes") or () if d.get("Id") == node.id)
+            summary = self._wire.get_document(f"{_NODES}/summary")
+            for document in summary.get("Nodes") or ():
+                if isinstance(document, dict) and document.get("Id") == node.id:
+                    return document
+            text = (
+                f"{node.name} is no node of the Octopus Server any more ({node.id}). It was removed from the cluster "
+                "meanwhile. Ask again, so that the Server's nodes are looked at anew."
+            )
+            raise OctopusError(text, kind=OctopusErrorKind.NOT_FOUND, status=404) from None
 
 
 def _node(document: dict[str, Any]) -> ServerNode:
