@@ -10,6 +10,7 @@ import pytest
 from bot.domain.by_hand import command_of
 from bot.domain.facts import RecordKind, ServiceState, Style
 from bot.domain.plan import ByHand, Hands
+from bot.sandbox import estate
 from bot.sandbox.octopus.others import Other
 from bot.sandbox.octopus.server import OctopusServer
 from bot.sandbox.pki import self_signed
@@ -209,3 +210,13 @@ def test_an_ssh_target_is_a_document_without_a_certificate(octopus: OctopusServe
     assert (endpoint["CommunicationStyle"], endpoint["Uri"]) == ("Ssh", "ssh://bastion-01.corp.example:22/")
     assert {"AccountId", "Host", "Port", "Fingerprint", "DotNetCorePlatform", "ProxyId"} <= endpoint.keys()
     assert "Thumbprint" not in endpoint
+
+
+def test_an_estate_may_have_them_beside_its_dozen(world: World, octopus: OctopusServer) -> None:
+    """All are healthy at first; the one over WebSocket is a Windows host of the estate, the others are apart."""
+    made = estate.build(world, octopus, 2, others=True)
+    assert set(made.others) == {"linux-01", "k8s-agent-01"}
+    assert {"web-01", "web-02", "socket-01"} == set(made.instances)
+    assert {octopus.health(i) for i in octopus.records} == {"Healthy"}
+    names = {octopus.document(i)["Name"] for i in octopus.records}
+    assert names == {"web-01", "web-02", "socket-01", "linux-01", "k8s-agent-01", "bastion-01"}
