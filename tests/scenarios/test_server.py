@@ -73,7 +73,7 @@ def test_a_certificate_that_is_denied_ends_the_run(town: ServerTown) -> None:
     root = town.ask_server(LOST)
     town.press("ada", root, "Approve")
     question = town.question(root, "made a new certificate")
-    town.press("ben", question, "Deny")
+    town.deny("ben", question, "no maintenance window today")
     town.end(root)
     assert "was not approved" in town.says(root, "was not approved")
     town.assert_as_before()
@@ -176,7 +176,7 @@ def test_the_clean_up_may_be_denied(town: ServerTown) -> None:
     root = town.ask_server()
     town.press("ada", root, "Approve")
     question = town.question(root, "Clean up?")
-    town.press("ada", question, "Keep it")
+    town.deny("ada", question, "not before the audit", "Keep it")
     town.end(root)
     town.assert_all(lambda one: len(one.trusted) == 2)
 
@@ -186,7 +186,7 @@ def test_what_went_well_can_be_rolled_back(town: ServerTown) -> None:
     root = town.ask_server()
     town.press("ada", root, "Approve")
     question = town.question(root, "Clean up?")
-    town.press("ada", question, "Keep it")
+    town.deny("ada", question, "not before the audit", "Keep it")
     root = town.end(root)
     before = {m.ts for m in town.slack.messages()}
     town.press("rita", root, "Roll back")

@@ -174,9 +174,9 @@ class Town:
         """Have a person press a button."""
         assert self.slack.click(person, message.ts, label).acknowledged
 
-    def deny(self, person: str, message: Message, reason: str) -> None:
-        """Have a person press *Deny* and say why in the modal."""
-        self.press(person, message, "Deny")
+    def deny(self, person: str, message: Message, reason: str, label: str = "Deny") -> None:
+        """Have a person press *Deny*, by whatever name the question calls it, and say why in the modal."""
+        self.press(person, message, label)
         self.wait(lambda: self.slack.views(person))
         assert self.slack.submit_view(person, {"reason": reason}).acknowledged
 
