@@ -21,7 +21,7 @@ EXIT_REFUSED = 2
 EXIT_INTERRUPTED = 130
 """Ended by Ctrl-C, as shells count it."""
 
-STORIES = ("tentacle", "failure")
+STORIES = ("tentacle", "failure", "fleet")
 
 
 def main() -> None:
@@ -167,7 +167,8 @@ def inventory(selectors: tuple[str, ...], config: Path, form: str | None) -> int
     flag_value=STORIES[0],
     metavar="[STORY]",
     help="Without a browser: play a story and print its thread. tentacle (the default) rotates a certificate; in "
-    "failure the import fails. Exits 0 only if the world ended as the story promises.",
+    "failure the import fails; fleet goes in waves, with failures and a retry. Exits 0 only if the world ended as the "
+    "story promises.",
 )
 @click.option("--json", "as_json", is_flag=True, help="With --play: end with one line of JSON that tells the outcome.")
 @click.option(
@@ -185,10 +186,8 @@ def inventory(selectors: tuple[str, ...], config: Path, form: str | None) -> int
 @click.option(
     "--hosts",
     type=click.IntRange(1, 2_000),
-    default=12,
-    show_default=True,
     metavar="N",
-    help="About how many Tentacles the estate has.",
+    help="About how many Tentacles the estate has. Default: 12, for the story of a fleet 40.",
 )
 @click.option(
     "--seed", type=int, default=1, show_default=True, metavar="N", help="The same number makes the same estate."
@@ -200,7 +199,7 @@ def inventory(selectors: tuple[str, ...], config: Path, form: str | None) -> int
     help="Keep database and hosts in this new folder. Default: a temporary one that goes when the demo ends.",
 )
 def demo(
-    story: str | None, as_json: bool, port: int, bind: str | None, hosts: int, seed: int, state: Path | None
+    story: str | None, as_json: bool, port: int, bind: str | None, hosts: int | None, seed: int, state: Path | None
 ) -> int:
     """See it all on this machine, without any account.
 

@@ -144,6 +144,8 @@ class RunCarrier:
             now, source = facts.get(found.get(target.name, "")), plan.source_of(target)
             if now is None:
                 self._stale(run_id, target.name, ["its records are no longer in Octopus"])
+            elif now.host is None:
+                self._skip(run_id, target.name, f"its host could not be looked at again: {now.host_error}")
             elif digest_of(now, plan.request, source) != target.digest:
                 different = changes(target.facts, now, plan.request, source)
                 self._stale(run_id, target.name, different or ["what decides its steps"])

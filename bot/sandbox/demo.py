@@ -13,11 +13,18 @@ from pathlib import Path
 import click
 
 from bot.app import Bot
-from bot.sandbox import stories
+from bot.sandbox import fleet_story, stories
 from bot.sandbox.sandbox import Sandbox
 from bot.settings import load
 
 Register = Callable[..., None]
+STORIES: dict[str, Callable[[Sandbox, stories.Say], stories.Ending]] = {
+    "tentacle": stories.tentacle,
+    "failure": stories.failure,
+    "fleet": fleet_story.fleet,
+}
+HOSTS = 12
+"""Tentacles of the estate, unless the story wants another number."""
 
 
 @contextmanager
@@ -41,10 +48,12 @@ def _say_what_it_is(sandbox: Sandbox) -> None:
     click.echo(f"The hosts run the remote scripts in {what}.", err=True)
 
 
-def serve(port: int, hosts: int, seed: int, state: Path | None, register: Register, *, bind: str | None = None) -> int:
+def serve(
+    port: int, hosts: int | None, seed: int, state: Path | None, register: Register, *, bind: str | None = None
+) -> int:
     """Serve the demo's page until Ctrl-C; return the exit code."""
     with _folder(state) as folder:
-        sandbox = Sandbox(folder, hosts=hosts, seed=seed, pace=1.0, port=port, bind=bind)
+        sandbox = Sandbox(folder, hosts=hosts or HOSTS, seed=seed, pace=1.0, port=port, bind=bind)
         try:
             bot = Bot(load(sandbox.config), register)
             bot.start()
@@ -62,17 +71,18 @@ def serve(port: int, hosts: int, seed: int, state: Path | None, register: Regist
     return 0
 
 
-def play(story: str, as_json: bool, hosts: int, seed: int, state: Path | None, register: Register) -> int:
+def play(story: str, as_json: bool, hosts: int | None, seed: int, state: Path | None, register: Register) -> int:
     """Play a story through the same wires and print its thread; return 0 only if the world ended as promised."""
     with _folder(state) as folder:
         pace = float(os.environ.get("OCTOCERT_DEMO_PACE", "0.3"))
-        sandbox = Sandbox(folder, hosts=hosts, seed=seed, pace=pace, real_limits=False)
+        number = hosts or (fleet_story.HOSTS if story == "fleet" else HOSTS)
+        sandbox = Sandbox(folder, hosts=number, seed=seed, pace=pace, real_limits=False)
         try:
             bot = Bot(load(sandbox.config), register)
             bot.start()
             _say_what_it_is(sandbox)
             try:
-                result = stories.STORIES[story](sandbox, lambda text: click.echo(text, err=as_json))
+                result = STORIES[story](sandbox, lambda text: click.echo(text, err=as_json))
             finally:
                 bot.stop()
         finally:

@@ -66,10 +66,15 @@ class Thread:
         self._print(f"octocert (only {person.capitalize()} sees this)", message.content)
         return message.content
 
-    def follow(self, done: Callable[[Message], bool]) -> Message:
+    def adopt(self, root: Message) -> None:
+        """Go on with another message, which a button has brought."""
+        self.root = root
+        self._print("octocert", root.content)
+
+    def follow(self, done: Callable[[Message], bool], seconds: float = RUN_SECONDS) -> Message:
         """Print replies as they come until the root message is as `done` wants it; TimeoutError otherwise."""
         assert self.root is not None
-        end = time.monotonic() + RUN_SECONDS
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
             for reply in self._slack.thread(self.root.ts)[1:]:
                 if reply.ts not in self._shown:
@@ -80,7 +85,7 @@ class Thread:
                 self._print("octocert (the first message, edited)", root.content)
                 return root
             time.sleep(0.05)
-        raise TimeoutError(f"the run did not end within {RUN_SECONDS:.0f} s; its message: {self.root.content}")
+        raise TimeoutError(f"the run did not end within {seconds:.0f} s; its message: {self.root.content}")
 
     def _print(self, who: str, text: str) -> None:
         self._say(f"{who}:\n    " + self._readable(text).replace("\n", "\n    "))
@@ -97,7 +102,8 @@ def is_over(root: Message) -> bool:
     return "Cancel" not in root.buttons and "Approve" not in root.buttons and "Stop" not in root.buttons
 
 
-def _target(sandbox: Sandbox, name: str, old: str) -> dict[str, Any]:
+def target_of(sandbox: Sandbox, name: str, old: str) -> dict[str, Any]:
+    """Return what the world says of one Tentacle, as the outcome's JSON has it."""
     row = next(r for r in sandbox.rows() if r["name"] == name)
     new = row["served"] or row["configured"]
     return {"name": name, "old": old, "new": new, "health": row["health"], "consistent": row["consistent"]}
@@ -115,7 +121,7 @@ def tentacle(sandbox: Sandbox, say: Say) -> Ending:
     untouched = instance.configured == old and instance.service.process == process
     thread.press("ada", "Approve")
     thread.follow(is_over)
-    target = _target(sandbox, name, old)
+    target = target_of(sandbox, name, old)
     replies = " ".join(m.content for m in sandbox.slack.thread(thread.root.ts if thread.root else ""))
     ok = (
         untouched
@@ -139,7 +145,7 @@ def failure(sandbox: Sandbox, say: Say) -> Ending:
     thread.command("rita", f"rotate {name} --with pfx:demo")
     thread.press("ada", "Approve")
     thread.follow(is_over)
-    target = _target(sandbox, name, old)
+    target = target_of(sandbox, name, old)
     replies = " ".join(m.content for m in sandbox.slack.thread(thread.root.ts if thread.root else ""))
     ok = (
         target["new"] == old
@@ -148,6 +154,3 @@ def failure(sandbox: Sandbox, say: Say) -> Ending:
         and "cannot be read with the provided password" in replies
     )
     return Ending(ok, [target])
-
-
-STORIES: dict[str, Callable[[Sandbox, Say], Ending]] = {"tentacle": tentacle, "failure": failure}

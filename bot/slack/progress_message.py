@@ -313,7 +313,8 @@ def _finished(run: Run, now: datetime) -> Message:
 def _took(run: Run) -> Line:
     if run.ended is None or run.decision is None:
         return []
-    return [say(f" It took {duration((run.ended - run.decision.at).total_seconds())}.")]
+    begun = max(run.decision.at, run.created)  # a retry goes by an older decision
+    return [say(f" It took {duration((run.ended - begun).total_seconds())}.")]
 
 
 def _outcome_line(run: Run, outcome: Outcome, *, inline: bool = True, brief: bool = False) -> Line:
