@@ -14,7 +14,7 @@ from bot.slack import messages
 from bot.slack.fleet_message import FLEET
 from bot.slack.message import File, Message
 from bot.slack.notifier import Notifier
-from bot.slack.results import results_csv
+from bot.slack.results import plan_csv, results_csv
 
 MOST_TOLD = 10
 """Troubles of a fleet that are told one by one while it runs; the others stand in the list at its end."""
@@ -64,6 +64,14 @@ class Announcer:
                 final=made.final,
             )
         self._notifier.wake()
+
+    def proposed(self, run_id: str) -> None:
+        """Post a plan with its buttons; all targets of a fleet stand in a file in its thread."""
+        self.root(run_id)
+        if self._is_fleet(run_id):
+            run = self._ledger.run(run_id)
+            file = File(f"octocert-{run_id}-plan.csv", f"Plan of {run_id}", plan_csv(run.plan))
+            self.say(run_id, "plan", messages.plan_attached(run), file)
 
     def refusal(self, run_id: str) -> str | None:
         """Return why Slack will never show the run's root message, None where it does or still may."""

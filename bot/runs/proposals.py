@@ -121,7 +121,7 @@ class Proposals:
         expires = plan.made + timedelta(minutes=self._policy.approval_minutes)
         needed = self._policy.approvals_for(action, environments)
         run = gear.ledger.propose(plan, expires=expires, run_id=run_id, needed=needed)
-        gear.announcer.root(run_id)
+        gear.announcer.proposed(run_id)
         return run
 
     def decide(self, run: Run, asker: Asker, *, approved: bool, reason: str = "") -> str | None:

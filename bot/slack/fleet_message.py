@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
-from bot.domain.run import Outcome, OutcomeKind, Run, RunState, TargetProgress
-from bot.slack.blocks import Json, Line, bold, bullets, code, emoji, line, name, rich, say, spoken, within
+from bot.domain.run import Outcome, OutcomeKind, Run, RunState, StepState, TargetProgress
+from bot.slack.blocks import Json, Line, bold, bullets, emoji, line, name, rich, say, spoken, within
 from bot.slack.text import clean, count, duration, sentence
 from bot.slack.words import OUTCOME_ICONS, counts_of, current_of, is_under_way, people_of
 
@@ -33,7 +33,7 @@ def progress_lines(run: Run, now: datetime) -> list[Line]:
     pieces += [f"{busy} in progress"] if busy else []
     pieces += [f"{total - done - busy} waiting"] if total > done + busy else []
     lines: list[Line] = [
-        [code("█" * filled + "░" * (BAR - filled)), say(" "), bold(f"{done} of {total}"), say(f": {', '.join(pieces)}")]
+        [say("█" * filled + "░" * (BAR - filled) + " "), bold(f"{done} of {total}"), say(f": {', '.join(pieces)}")]
     ]
     notes = []
     if run.plan.max_failures is not None:
@@ -85,7 +85,9 @@ def _busy(target: TargetProgress) -> Line:
     current = current_of(target)
     shown: Line = [bold(clean(target.name, 40))]
     if current is None:
-        return [*shown, say(" waits for the others of its wave")]
+        done, total = sum(s.state is StepState.COMPLETE for s in target.steps), len(target.steps)
+        rest = "waits for its health check" if done == total - 1 else f"{done}/{total} done"
+        return [*shown, say(f"  {rest}")]
     place = next(i for i, s in enumerate(target.steps, 1) if s is current)
     shown.append(say(f"  {place}/{len(target.steps)} {current.step.value}"))
     if current.detail:

@@ -128,6 +128,11 @@ def more_trouble(told: int) -> Message:
     return message(text, [rich(line(emoji("warning"), say(f" {text}")))])
 
 
+def plan_attached(run: Run) -> Message:
+    """Return the comment of the file with the whole plan."""
+    return Message(f"The whole plan of `{run.id}`: {len(run.plan.targets)} targets, wave by wave.")
+
+
 def result_attached(run: Run) -> Message:
     """Return the comment of the file with the full result."""
     return Message(f"The full result of `{run.id}`: {len(run.outcomes)} targets, failures first.")

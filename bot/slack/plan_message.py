@@ -32,6 +32,7 @@ from bot.slack.blocks import (
     when,
     within,
 )
+from bot.slack.fleet_message import FLEET
 from bot.slack.message import Message
 from bot.slack.text import clean, count, day, duration, escape, listed, moment, sentence
 from bot.slack.witnesses import agreement, seen_lines
@@ -51,6 +52,8 @@ MOST_DETAILED = 6
 """Targets that are shown with everything; more of them get fewer lines each."""
 MOST_BRIEF = 16
 """Targets that are shown with a few lines each; more of them get one."""
+MOST_OF_FLEET = 10
+"""Targets of a fleet that are named: numbers come first, and the file in the thread has them all."""
 WAY_BACK = "a failure is undone; for a day after the run “Roll back” is offered."
 """Where the easy way back ends: after a day the copies with the old keys are removed."""
 
@@ -226,8 +229,13 @@ def _detailed(text: str, plan: Plan, head: list[Json | None], tail: list[Json | 
 
     def lines(*, whole: bool, cut_off: bool = True) -> list[Json | None]:
         around = [*head, _warnings(plan, 1_800), _together(plan), _steps(plan), _refused(plan.refused, 1_500), *tail]
-        every = [_one_line(t, whole=whole) for t in plan.targets]
-        shown = within(every, room(around), 250) if cut_off else every
+        if len(plan.targets) > FLEET:
+            every = [_one_line(t, whole=False) for t in plan.targets[:MOST_OF_FLEET]]
+            every.append([say(f"… ({len(plan.targets) - MOST_OF_FLEET} more)", italic=True)])
+            shown = within(every, room(around))
+        else:
+            every = [_one_line(t, whole=whole) for t in plan.targets]
+            shown = within(every, room(around), 250) if cut_off else every
         title = line(bold(f"{count(len(plan.targets), 'target')}:"))
         listing = rich(title, *[line(*one) for one in shown]) if shown else None
         return [*around[: len(head) + 2], listing, *around[len(head) + 2 :]]

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
+from bot.domain.plan import Plan
 from bot.domain.run import Run
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -25,6 +26,29 @@ def _cell(value: object) -> str:
         return str(value)
     text = " ".join(str("" if value is None else value).split())
     return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def plan_csv(plan: Plan) -> str:
+    """Return what will be done to every target of a plan, wave by wave, and what is refused."""
+    header = ("wave", "target", "old", "new", "style", "environments", "records", "away seconds", "steps", "notes")
+    waves = {name: number for number, wave in enumerate(plan.waves, 1) for name in wave}
+    rows = [
+        (
+            waves.get(t.name, ""),
+            t.name,
+            t.old,
+            t.new or "made on the host",
+            t.facts.style.value,
+            ", ".join(t.facts.environments),
+            ", ".join(f"{r.name} in {r.space}" for r in t.facts.records),
+            t.away_seconds,
+            " → ".join(s.value for s in t.steps),
+            "; ".join(c.text for c in t.cautions),
+        )
+        for t in sorted(plan.targets, key=lambda t: waves.get(t.name, 0))
+    ]
+    refused = [("refused", r.name, "", "", "", "", "", "", "", f"{r.reason}. {r.advice}") for r in plan.refused]
+    return csv_text(header, [*rows, *refused])
 
 
 def results_csv(run: Run) -> str:

@@ -4,9 +4,11 @@ import csv
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bot.domain.facts import ServiceState
 from bot.domain.run import RunState
 from bot.sandbox.slack.model import Message
 from tests.scenarios.town import Town
@@ -27,9 +29,14 @@ def new_root(town: Town, before: set[str]) -> Message:
     return town.wait(lambda: next((m for m in town.slack.messages() if m.ts not in before and m.is_bot), None))
 
 
-def attached(town: Town, root: Message) -> list[dict[str, str]]:
-    """Return the rows of the CSV file in a thread."""
-    file = town.wait(lambda: next((f for m in town.slack.thread(root.ts) for f in m.files), None))
+def attached(town: Town, root: Message, words: str) -> list[dict[str, str]]:
+    """Return the rows of the CSV file in a thread whose title holds these words."""
+
+    def found() -> dict[str, Any] | None:
+        files = [f for m in town.slack.thread(root.ts) for f in m.files]
+        return next((f for f in files if words in f["title"]), None)
+
+    file = town.wait(found)
     return list(csv.DictReader(io.StringIO(town.slack.workspace.file_data[file["id"]].decode())))
 
 
@@ -46,9 +53,11 @@ def test_a_fleet_is_a_handful_of_messages_and_one_that_is_edited(fleet: Town) ->
     assert "27 healthy" in ended.content
     fleet.says(root, "The full result")
     replies = [m for m in fleet.slack.thread(root.ts)[1:] if m.is_bot]
-    assert len(replies) <= 5, [m.content for m in replies]
+    assert len(replies) <= 6, [m.content for m in replies]
     assert len(fleet.slack.messages()) == replaced + 1
-    rows = attached(fleet, root)
+    planned = attached(fleet, root, "Plan")
+    assert [int(r["wave"]) for r in planned] == [1] * 2 + [2] * 14 + [3] * 12
+    rows = attached(fleet, root, "Result")
     assert {r["target"] for r in rows} == set(FLEET)
     assert rows[0]["target"] == "web-07"
     assert rows[0]["outcome"] == "undone"
@@ -107,7 +116,7 @@ def test_a_run_stops_itself_when_its_budget_is_spent_and_the_failed_are_retried(
     thread = fleet.says(root, "The full result")
     assert "stops itself" in thread
     assert "not more than 3 may" in thread
-    rows = {r["target"]: r["outcome"] for r in attached(fleet, root)}
+    rows = {r["target"]: r["outcome"] for r in attached(fleet, root, "Result")}
     assert list(rows.values()).count("untouched") >= len(FLEET) - 13
     assert {"healthy", "undone", "untouched"} == set(rows.values())
     for name in FLEET:
@@ -150,7 +159,7 @@ def test_the_inventory_is_counts_and_a_file_in_the_thread(fleet: Town) -> None:
     assert "where the witnesses disagree" in root.content
     assert "moved-01" in root.content
     assert "web-17" not in root.content
-    rows = {r["target"]: r for r in attached(fleet, root)}
+    rows = {r["target"]: r for r in attached(fleet, root, "Inventory")}
     assert len(rows) == 40
     assert rows["moved-01"]["consistent"] == "no"
     assert rows["legacy-01"]["signature"] == "sha1"
@@ -181,3 +190,51 @@ def test_each_target_has_a_pfx_file_of_its_own(tmp_path: Path) -> None:
         for name, thumbprint in fresh.items():
             town.assert_good(name)
             assert town.tentacle(name).configured == thumbprint
+
+
+def test_roll_back_all_puts_the_former_certificates_back_and_is_proposed_once(fleet: Town) -> None:
+    """A second click says so; only who asked or an approver may; the plan is approved like any other."""
+    names = FLEET[:5]
+    before = {n: fleet.tentacle(n).configured for n in names}
+    root = fleet.rotate(f"{' '.join(names)} --batch 10", seconds=120)
+    there = {m.ts for m in fleet.slack.messages()}
+    fleet.press("rita", root, "Roll back all")
+    again = new_root(fleet, there)
+    refused = {m.ts for m in fleet.slack.ephemerals("rita")}
+    fleet.press("rita", root, "Roll back all")
+    assert "already been proposed" in fleet.whisper("rita", "already", after=refused)
+    fleet.press("ben", again, "Approve")
+    fleet.end(again, 120)
+    for name, thumbprint in before.items():
+        assert fleet.tentacle(name).configured == thumbprint
+        fleet.assert_good(name)
+
+
+@pytest.mark.parametrize("percent", [1, 10, 50])
+def test_hosts_that_fail_in_different_ways_leave_nothing_stopped_or_inconsistent(fleet: Town, percent: int) -> None:
+    """At least one of them; the run ends within its budget or stops itself, and whoever failed is as it was."""
+    number = max(1, len(FLEET) * percent // 100)
+    ways = ("import_fails", "import_lies", "kill_shell_at", "cut_at")
+    odd = FLEET[1:][:: max(1, (len(FLEET) - 1) // number)][:number]
+    for place, name in enumerate(odd):
+        faults = fleet.tentacle(name).host.faults
+        match ways[place % len(ways)]:
+            case "import_fails":
+                faults.import_fails = "disk full"
+            case "import_lies":
+                faults.import_lies = True
+            case "kill_shell_at":
+                faults.kill_shell_at = "stopped"
+            case "cut_at":
+                faults.cut_at = "stopping"
+    root = fleet.ask("rita", f"rotate {' '.join(FLEET)} --batch 10")
+    fleet.press("ada", root, "Approve")
+    thread = fleet.says(root, "The full result", 300)
+    rows = {r["target"]: r for r in attached(fleet, root, "Result")}
+    failed = [n for n, r in rows.items() if r["outcome"] in {"undone", "failed", "unhealthy", "not proven"}]
+    assert failed
+    assert set(failed) <= set(odd)
+    assert ("stops itself" in thread) is (len(failed) > 3)
+    for name in FLEET:
+        fleet.wait(lambda n=name: fleet.tentacle(n).service.state is ServiceState.RUNNING, 60)
+        assert fleet.sandbox.consistent(name), rows[name]
