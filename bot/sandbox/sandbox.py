@@ -16,7 +16,7 @@ HINT = [
     "Read the plan and press *Approve*: Rita asked, so she may not approve it herself.",
     "Become Ada (top right) and approve. Watch the message and its thread; *Estate* shows the truth.",
     "More: `/octocert show-thumbprint moved-01` `/octocert check-health legacy-01` `/octocert help`",
-    "Several at once: `/octocert rotate shared-01 edge-01 worker-01`",
+    "Several at once: `/octocert rotate targets not:role:app --batch 25`, or look around: `/octocert inventory`",
 ]
 
 

@@ -2,14 +2,20 @@
 
 import csv
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from bot import cli
+from bot.domain.errors import UserError
 from bot.domain.facts import ServiceState
 from bot.domain.run import RunState
+from bot.sandbox import fleet_story
+from bot.sandbox.sandbox import Sandbox
 from bot.sandbox.slack.model import Message
 from tests.scenarios.town import Town
 
@@ -238,3 +244,46 @@ def test_hosts_that_fail_in_different_ways_leave_nothing_stopped_or_inconsistent
     for name in FLEET:
         fleet.wait(lambda n=name: fleet.tentacle(n).service.state is ServiceState.RUNNING, 60)
         assert fleet.sandbox.consistent(name), rows[name]
+
+
+def test_the_story_of_a_fleet_ends_as_promised(tmp_path: Path) -> None:
+    """What `octocert demo --play fleet` plays, judged by the world."""
+    with Town(tmp_path, hosts=34) as town:
+        told: list[str] = []
+        ending = fleet_story.fleet(town.sandbox, told.append)
+        assert ending.ok, "\n".join(told)
+        assert {t["name"] for t in ending.targets} == {n for n in town.sandbox.estate.instances if n.startswith("web-")}
+
+
+def test_a_story_that_goes_wrong_says_so(tmp_path: Path) -> None:
+    """A dozen Tentacles are no fleet: that is no success."""
+    with Town(tmp_path) as town:
+        told: list[str] = []
+        assert not fleet_story.fleet(town.sandbox, told.append).ok
+        assert "too small" in told[-1]
+
+
+def test_the_inventory_in_the_terminal_needs_no_slack(tmp_path: Path) -> None:
+    """It only reads; its exit code says whether something deserves a look, and its CSV is that of Slack."""
+    sandbox = Sandbox(tmp_path / "estate", pace=0.02, powershell=None)
+    try:
+        sandbox.slack.close()
+        written = len(sandbox.world.effects)
+        config = ["--config", str(sandbox.config)]
+        whole = CliRunner().invoke(cli.octocert, ["inventory", *config, "--csv"], standalone_mode=False)
+        rows = {r["target"]: r for r in csv.DictReader(io.StringIO(whole.stdout))}
+        assert whole.return_value == 3
+        assert rows["moved-01"]["consistent"] == "no"
+        assert rows["lost-01"]["host"] == ""
+        some = CliRunner().invoke(cli.octocert, ["inventory", "role:web", *config], standalone_mode=False)
+        assert some.return_value == 0
+        assert "web-01" in some.stdout
+        assert "moved-01" not in some.stdout
+        counts = CliRunner().invoke(cli.octocert, ["inventory", "sha1", *config, "--json"], standalone_mode=False)
+        assert json.loads(counts.stdout)["counts"]["sha1"] == 1
+        wrong = CliRunner().invoke(cli.octocert, ["inventory", "env:Nowhere", *config], standalone_mode=False)
+        assert isinstance(wrong.exception, UserError)
+        assert len(sandbox.world.effects) == written
+    finally:
+        for part in (sandbox.winrm, sandbox.octopus, sandbox.world):
+            part.close()
