@@ -69,7 +69,8 @@ def test_a_plan_that_nobody_can_see_is_taken_back(town: Town) -> None:
     assert town.bot
     ledger = town.bot.ledger
     town.wait(lambda: bool(ledger.recent()) and ledger.recent()[0].state is RunState.CANCELLED)
-    assert "could not be posted" in town.bot.audit.entries()[0].entry.what
+    audit = town.bot.audit
+    town.wait(lambda: "could not be posted" in audit.entries()[0].entry.what)
 
 
 def test_cancel_before_approval_takes_the_plan_back(town: Town) -> None:

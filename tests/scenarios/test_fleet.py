@@ -283,7 +283,7 @@ def test_the_inventory_in_the_terminal_needs_no_slack(tmp_path: Path) -> None:
         assert json.loads(counts.stdout)["counts"]["sha1"] == 1
         wrong = CliRunner().invoke(cli.octocert, ["inventory", "env:Nowhere", *config], standalone_mode=False)
         assert isinstance(wrong.exception, UserError)
-        assert len(sandbox.world.effects) == written
+        assert [e for e in sandbox.world.effects[written:] if e.kind in {"stop", "import", "make", "configured"}] == []
     finally:
         for part in (sandbox.winrm, sandbox.octopus, sandbox.world):
             part.close()
