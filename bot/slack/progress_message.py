@@ -254,7 +254,7 @@ def _steering(run: Run) -> Json | None:
     stop = button("Stop", "cancel", value, style="danger", ask=ask)
     if run.state is RunState.PAUSED:
         return actions(button("Resume", "resume", value, style="primary"), stop)
-    if run.state is RunState.ASKING:
+    if run.state in {RunState.ASKING, RunState.WAITING}:
         return actions(stop)
     if run.state is RunState.RUNNING:
         return actions(*([button("Pause", "pause", value)] if len(run.targets) > 1 else []), stop)

@@ -104,6 +104,7 @@ def test_only_a_run_that_may_still_move_has_buttons_that_move_it():
         RunState.PROPOSED: ["Approve", "Deny"],
         RunState.RUNNING: ["Pause", "Stop"],
         RunState.PAUSED: ["Resume", "Stop"],
+        RunState.WAITING: ["Stop"],
         RunState.STOPPING: [],
         RunState.DENIED: [],
         RunState.EXPIRED: [],
