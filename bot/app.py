@@ -17,7 +17,7 @@ from slack_sdk.errors import SlackApiError
 from bot.certificates import handshake
 from bot.certificates.sources import Sources
 from bot.clock import Clock, SystemClock
-from bot.domain.errors import SettingsError
+from bot.domain.errors import SettingsError, UserError
 from bot.domain.run import RunState
 from bot.octopus.client import Client
 from bot.operating.health import Gauges, Health
@@ -57,7 +57,7 @@ from bot.settings_windows import zone_of
 from bot.slack.groups import UserGroups
 from bot.slack.notifier import Notifier
 from bot.slack.signed_requests import SignedRequests
-from bot.slack.tokens import TokenWatch
+from bot.slack.tokens import TokenWatch, authorizer
 from bot.slack.wire import MeasuredClient, SocketMode
 from bot.windows.breaker import Breaker
 from bot.windows.hands import Hands
@@ -162,6 +162,7 @@ class Bot:
         self._client = client
         self._slack = App(
             client=client,
+            authorize=authorizer(client),
             token_verification_enabled=False,
             request_verification_enabled=False,  # SignedRequests verifies, and stumbles over no malformed header
             logger=logging.getLogger("slack_bolt"),
@@ -200,6 +201,7 @@ class Bot:
                 pieces=pieces,
             )
         self.caretaker.start()
+        threading.Thread(target=self._look_at_scope, name="octopus-scope", daemon=True).start()
         if self._requests:
             self._requests.open()
         try:
@@ -210,6 +212,14 @@ class Bot:
                 f"Slack refuses the app token ({error.response.get('error')}). Check [slack] app_token: "
                 "it begins with xapp- and needs the scope connections:write."
             ) from None
+
+    def _look_at_scope(self) -> None:
+        """Warn where the Octopus key sees less than everything: nobody would miss what it does not see."""
+        try:
+            for space in self.octopus.index().unreadable_spaces:
+                log.warning("the Octopus key sees this space in part or not at all; see octocert doctor", space=space)
+        except UserError as error:
+            log.warning("what the Octopus key sees could not be looked at", error=str(error))
 
     def stop(self) -> None:
         """Take nothing new, let what runs end or be resumed, and say what is still to be said."""

@@ -4,7 +4,9 @@ import threading
 from collections.abc import Callable
 
 import structlog
+from slack_bolt.authorization import AuthorizeResult
 from slack_sdk import WebClient
+from slack_sdk.web import SlackResponse
 
 from bot.domain.errors import SettingsError
 from bot.secrets import Secret
@@ -15,6 +17,20 @@ log = structlog.get_logger("octocert.tokens")
 LOOK_SECONDS = 5.0
 
 Read = Callable[[], Secret]
+
+
+def authorizer(client: WebClient) -> Callable[..., AuthorizeResult]:
+    """Return what Bolt asks for the bot's token at each request: the one in use now, not that of the start."""
+    known: dict[str, SlackResponse] = {}
+
+    def authorize(**_about: object) -> AuthorizeResult:
+        token = client.token or ""
+        if token not in known:
+            known.clear()
+            known[token] = client.auth_test()
+        return AuthorizeResult.from_auth_test_response(auth_test_response=known[token], bot_token=token)
+
+    return authorize
 
 
 class TokenWatch:

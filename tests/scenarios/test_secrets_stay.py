@@ -48,3 +48,16 @@ def test_canaries_are_nowhere(tmp_path: Path) -> None:
         for place, text in places.items():
             assert secret not in text, f"{name} is in {place}"
         assert secret.encode() not in database, f"{name} is in the database"
+
+
+def test_rotated_tokens_of_slack_are_used_without_a_restart(town: Town) -> None:
+    """Both are others from one moment to the next; the files are written anew, and the bot answers again."""
+    assert town.bot
+    for name, value in zip(("bot", "app"), town.slack.rotate_tokens(), strict=True):
+        (town.sandbox.state / "secrets" / f"slack-{name}-token").write_text(value)
+    before = town.slack.calls("apps.connections.open")
+    town.bot.tokens.look()
+    town.wait(lambda: len(town.slack.calls("apps.connections.open")) > len(before))
+    town.slack.wait_connected()
+    town.rotate("web-01")
+    town.assert_good("web-01")

@@ -109,6 +109,7 @@ class SlackServer:
         self._triggers = Triggers(self.clock)
         self._interactions = Interactions(self.workspace, self._delivery, self._triggers, events)
         self._api = WebApi(self.workspace, self.hub, self._triggers, self.limits, self._base_url, self._cut)
+        self.rotate_tokens = self._api.rotate_tokens
         self._page = Page(
             self.workspace, self._interactions, self.hub, hint=hint, estate=estate, command=command, commands=commands
         )

@@ -37,6 +37,8 @@ class WebApi:
         self.hub = hub
         self.limits = limits
         self.closed = False  # while the server stops: calls are turned away
+        self.bot_token = BOT_TOKEN
+        self.app_token = APP_TOKEN
         self._base_url = base_url
         self._cut = cut  # aborts the connection from a client's (address, port)
         self._methods: dict[str, Callable[[ApiCall], Json]] = {
@@ -47,6 +49,11 @@ class WebApi:
             "apps.connections.open": self._open_connection,
             "api.test": lambda call: {"args": dict(call.given)},
         }
+
+    def rotate_tokens(self) -> tuple[str, str]:
+        """Make both tokens others and return them, bot's and app's; who calls with an old one is refused."""
+        self.bot_token, self.app_token = f"{BOT_TOKEN}-2", f"{APP_TOKEN}-2"
+        return self.bot_token, self.app_token
 
     def _open_connection(self, call: ApiCall) -> Json:
         """Return the address of a new Socket Mode connection."""
@@ -69,7 +76,7 @@ class WebApi:
             token = request.headers.get("authorization", "").partition(" ")[2].strip() or str(given.get("token", ""))
             given.pop("token", None)
             headers["x-oauth-scopes"] = ",".join(
-                sorted(self.workspace.app_scopes if token == APP_TOKEN else self.workspace.scopes)
+                sorted(self.workspace.app_scopes if token == self.app_token else self.workspace.scopes)
             )
             document, status = await self._answer(method, given, token, headers)
         except SlackError as error:
@@ -123,11 +130,11 @@ class WebApi:
             return
         if not token:
             raise SlackError("not_authed")
-        if token not in {BOT_TOKEN, APP_TOKEN}:
+        if token not in {self.bot_token, self.app_token}:
             raise SlackError("invalid_auth")
-        if (method in APP_METHODS) != (token == APP_TOKEN):
+        if (method in APP_METHODS) != (token == self.app_token):
             raise SlackError("not_allowed_token_type")
-        granted = self.workspace.app_scopes if token == APP_TOKEN else self.workspace.scopes
+        granted = self.workspace.app_scopes if token == self.app_token else self.workspace.scopes
         wanted = needed(method, self._channel(given))
         if wanted and not wanted <= granted:
             raise SlackError("missing_scope", needed=",".join(sorted(wanted)), provided=",".join(sorted(granted)))
