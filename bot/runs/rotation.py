@@ -362,6 +362,10 @@ class Rotation:
         self._gear.announcer.root(run_id)
 
 
+CHANGING = frozenset({StepKind.RECORD, StepKind.DRAIN, StepKind.UNDRAIN})
+"""Steps outside of a visit that change something; a visit's own are written by `_note_begin`."""
+
+
 class Shown:
     """One step as people see it."""
 
@@ -375,7 +379,13 @@ class Shown:
         self._gear.announcer.root(self._run_id)
 
     def begin(self) -> None:
-        """Show that it has begun."""
+        """Show that it has begun; what changes something stands in the audit log before it does."""
+        if self._step in CHANGING:
+            digest = self._gear.ledger.plan(self._run_id).digest
+            self._gear.audit.append(
+                f"{self._run_id}:{self._name}:began:{self._step.name.lower()}",
+                Entry(kind="began", run=self._run_id, target=self._name, digest=digest, what=self._step.value),
+            )
         self._note(StepState.IN_PROGRESS)
 
     def detail(self, text: str) -> None:
