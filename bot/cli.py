@@ -11,7 +11,7 @@ import click
 
 from bot import __version__
 from bot.domain.errors import UserError
-from bot.operating import commands, keeping, terminal
+from bot.operating import bench_command, commands, keeping, terminal
 
 EXIT_OK = 0
 EXIT_UNEXPECTED = 1
@@ -84,7 +84,15 @@ def octocert() -> None:
     """
 
 
-for command in (commands.init, commands.manifest, commands.doctor, keeping.backup, keeping.unlock, *terminal.COMMANDS):
+for command in (
+    commands.init,
+    commands.manifest,
+    commands.doctor,
+    keeping.backup,
+    keeping.unlock,
+    bench_command.bench,
+    *terminal.COMMANDS,
+):
     octocert.add_command(command)
 
 

@@ -143,6 +143,6 @@ class Client:
         """Wait until a task ends, at most so many seconds."""
         return self.tasks.follow(task, deadline, on_state)
 
-    def health(self, record: Record, result: TaskResult | None = None) -> HealthReport:
-        """Return the health of a record as Octopus knows it now, beside the task that checked it."""
-        return self.tasks.health(record, result)
+    def health(self, record: Record, result: TaskResult | None = None, *, fresh: Record | None = None) -> HealthReport:
+        """Return the health of a record as Octopus knows it now, beside the task that checked it; see Tasks.health."""
+        return self.tasks.health(record, result, fresh=fresh)

@@ -144,12 +144,12 @@ class Tasks:
             self._wire.clock.sleep(pause)
             pause = min(POLL_SECONDS, pause * 2)
 
-    def health(self, record: Record, result: TaskResult | None = None) -> HealthReport:
+    def health(self, record: Record, result: TaskResult | None = None, *, fresh: Record | None = None) -> HealthReport:
         """Return the health of a record as Octopus knows it now, beside the task that checked it.
 
-        RecordVanished if it is gone.
+        `fresh` is the record as it was just read, where it was. RecordVanished if it is gone.
         """
-        fresh = self._records.record(record)
+        fresh = fresh or self._records.record(record)
         try:
             connection = self._wire.get_document(path_of(record) + "/connection")
         except OctopusError as error:

@@ -34,6 +34,8 @@ DRAIN_SECONDS = 20.0
 """How long running steps may go on when the bot is asked to stop; the rest is resumed at the next start."""
 CHILD_SECONDS = 0.25
 """How often a run looks whether the work on its targets has ended."""
+UNDER_WAY = ("PENDING", "ENQUEUED", "DELAYED")
+"""DBOS's words for workflows that will go on."""
 MAX_RECOVERIES = 50
 """How often a workflow is resumed after crashes before it is given up."""
 DELETED_AT_ONCE = 500
@@ -133,8 +135,6 @@ class _Current:
     """Called before each step: ends the process where others may be at work on the same run."""
     frozen: Callable[[], bool] = staticmethod(lambda: False)
     """Whether no step may begin now."""
-    ended = frozenset({"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
-    """DBOS's words for workflows that will not go on."""
 
 
 def _carrier() -> Carrier:
@@ -306,7 +306,7 @@ class DurableEngine:
         for target in targets:
             with SetWorkflowID(f"{run_id}:replace:{target}{again}"):
                 handles[target] = DBOS.enqueue_workflow("targets", _replace, run_id, target)
-        _wait_for([handle.workflow_id for handle in handles.values()])
+        _wait_for_children()
         return {target: handle.get_result() for target, handle in handles.items()}
 
     @staticmethod
@@ -318,7 +318,7 @@ class DurableEngine:
         for target in targets:
             with SetWorkflowID(f"{run_id}:{task}:{target}"):
                 handles[target] = DBOS.enqueue_workflow("targets", _tend, run_id, target, task)
-        _wait_for([handle.workflow_id for handle in handles.values()])
+        _wait_for_children()
         return {target: handle.get_result() for target, handle in handles.items()}
 
     @staticmethod
@@ -330,27 +330,31 @@ class DurableEngine:
         for target, why in targets:
             with SetWorkflowID(f"{run_id}:put_back:{target}"):
                 handles.append(DBOS.enqueue_workflow("targets", _put_back, run_id, target, why))
-        _wait_for([handle.workflow_id for handle in handles])
+        _wait_for_children()
         for handle in handles:
             handle.get_result()
 
 
-def _wait_for(workflows: Sequence[str]) -> None:
-    """Wait until these workflows have ended; Leaving as soon as the bot stops, so that nobody waits for a parent.
+def _wait_for_children() -> None:
+    """Wait until the children of this workflow have ended; Leaving as soon as the bot stops, so that nobody waits for a parent.
 
-    Their states are asked for on another thread: asked for inside a workflow they would be recorded as its steps.
+    It is asked for on another thread: asked for inside a workflow it would be recorded as a step. The price of one look
+    does not grow with the number of children.
     """
+    parent = DBOS.workflow_id
+    assert parent
     with ThreadPoolExecutor(1, thread_name_prefix="children") as elsewhere:
-        left = list(workflows)
-        while left:
-            if _Current.leaving.wait(0):
+        while True:
+            if _Current.leaving.is_set():
                 raise Leaving
-            states = elsewhere.submit(_states, left).result()
-            left = [w for w in left if states.get(w) not in _Current.ended]
-            if left and _Current.leaving.wait(CHILD_SECONDS):
+            if not elsewhere.submit(_has_children, parent).result():
+                return
+            if _Current.leaving.wait(CHILD_SECONDS):
                 raise Leaving
 
 
-def _states(workflows: Sequence[str]) -> dict[str, str]:
-    found = DBOS.list_workflows(workflow_ids=list(workflows), load_input=False, load_output=False)
-    return {status.workflow_id: status.status for status in found}
+def _has_children(parent: str) -> bool:
+    found = DBOS.list_workflows(
+        parent_workflow_id=parent, status=list(UNDER_WAY), limit=1, load_input=False, load_output=False
+    )
+    return bool(found)

@@ -1,5 +1,7 @@
 """Proof: the Octopus health check after a wave, and what its answer means for each target."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +18,10 @@ UNDO = "undo"
 """The verdict on a target whose connection worked before and does not now."""
 PAUSE_SECONDS = 10.0
 """Between two health checks of a target that was not reached: nodes may cache, polling Tentacles back off."""
+FEW = 5
+"""Up to so many targets, each record is read by itself; more are read as lists."""
+ASKED_AT_ONCE = 8
+"""Questions to Octopus at the same time, about the records of one wave."""
 
 
 @dataclass(slots=True)
@@ -42,12 +48,16 @@ class Proof:
     def look(self, run_id: str, names: list[str]) -> dict[str, str]:
         """Return when Octopus last checked each record, by its own clock: a proof must be newer than this."""
         checked = {}
-        for record in (r for n in names for r in self._gear.ledger.target(run_id, n).facts.records):
-            try:
-                report = self._gear.octopus.health(record)
-            except UserError:
-                continue
-            checked[record.id] = report.checked.isoformat() if report.checked else ""
+
+        def look(record: Record) -> None:
+            with suppress(UserError):
+                # only when it was checked counts here, so the record itself need not be read
+                report = self._gear.octopus.health(record, fresh=record)
+                checked[record.id] = report.checked.isoformat() if report.checked else ""
+
+        records = [r for n in names for r in self._gear.ledger.target(run_id, n).facts.records]
+        with ThreadPoolExecutor(ASKED_AT_ONCE, thread_name_prefix="proof") as threads:
+            list(threads.map(look, records))
         return checked
 
     def prove(self, run_id: str, wave: str, names: list[str], checked: dict[str, str]) -> dict[str, dict[str, Any]]:
@@ -75,11 +85,14 @@ class Proof:
         results: dict[str, TaskResult] = {}
         failure = ""
         try:
-            tasks = octopus.start_health([r for w in watched for r in self._present(w)], f"octocert {key}")
+            present = self._present(watched)
+            tasks = octopus.start_health([r for w in watched for r in self._still(w, present)], f"octocert {key}")
             for space, task in tasks.items():
                 results[space] = octopus.follow(task, self._gear.deadlines.health_task)
         except UserError as error:
             failure = str(error)
+        fresh = {} if failure else self._listed(watched)
+        reads: list[tuple[_Watched, Record, TaskResult]] = []
         for one in watched:
             one.reports, one.unproven = [], ""
             for record in one.records:
@@ -92,22 +105,41 @@ class Proof:
                 elif result.state == "Canceled":
                     one.unproven = f"the Health task {result.id} was cancelled"
                 else:
-                    self._read(one, record, result, checked.get(record.id))
+                    reads.append((one, record, result))
 
-    def _present(self, one: _Watched) -> list[Record]:
+        def read(one: tuple[_Watched, Record, TaskResult]) -> None:
+            watch, record, result = one
+            self._read(watch, record, result, checked.get(record.id), fresh.get(record.id))
+
+        with ThreadPoolExecutor(ASKED_AT_ONCE, thread_name_prefix="proof") as threads:
+            list(threads.map(read, reads))
+
+    def _listed(self, watched: list[_Watched]) -> dict[str, Record]:
+        """Return all records by their ids, read as lists; nothing where it is cheaper to read each by itself."""
+        if len(watched) <= FEW:
+            return {}
+        try:
+            return {r.id: r for r in self._gear.octopus.index().records}
+        except UserError:
+            return {}
+
+    def _present(self, watched: list[_Watched]) -> dict[str, Record]:
         """Return the records that are still there: a Health task that names a vanished one is refused whole."""
-        found = []
-        for record in one.target.facts.records:
-            try:
-                found.append(self._gear.octopus.record(record))
-            except RecordVanished:
-                continue
-        one.records = found
+        found = self._listed(watched)
+        for record in (r for w in watched for r in w.target.facts.records if r.id not in found):
+            with suppress(RecordVanished):
+                found[record.id] = self._gear.octopus.record(record)
         return found
 
-    def _read(self, one: _Watched, record: Record, result: TaskResult, before: str | None) -> None:
+    def _still(self, one: _Watched, present: dict[str, Record]) -> list[Record]:
+        one.records = [present[r.id] for r in one.target.facts.records if r.id in present]
+        return one.records
+
+    def _read(
+        self, one: _Watched, record: Record, result: TaskResult, before: str | None, fresh: Record | None
+    ) -> None:
         try:
-            report = self._gear.octopus.health(record, result)
+            report = self._gear.octopus.health(record, result, fresh=fresh)
         except RecordVanished:
             return
         except UserError as error:

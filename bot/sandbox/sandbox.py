@@ -1,13 +1,15 @@
 """The sandbox: one estate with its Slack, its Octopus Server and its Windows hosts, and the configuration for a bot."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bot.domain.facts import Health
 from bot.sandbox import estate as estates
 from bot.sandbox.octopus.server import NODE, OctopusServer
 from bot.sandbox.slack.server import SlackServer
+from bot.sandbox.windows import powershell as powershell_of_windows
+from bot.sandbox.windows.shells import Start
 from bot.sandbox.windows.wsman import WinRmServer
 from bot.sandbox.world import World
 
@@ -18,6 +20,9 @@ HINT = [
     "More: `/octocert show-thumbprint moved-01` `/octocert check-health legacy-01` `/octocert help`",
     "Several at once: `/octocert rotate targets not:role:app --batch 25`, or look around: `/octocert inventory`",
 ]
+
+
+Build = Callable[..., estates.Estate]
 
 
 class Sandbox:
@@ -38,21 +43,23 @@ class Sandbox:
         extra: str = "",
         policy: str = "",
         request_url: str | None = None,
+        build: Build = estates.build,
+        start: Start = powershell_of_windows.start,
         bind: str | None = None,
     ) -> None:
         """Start everything in an empty folder. `extra` is TOML that is added to the configuration.
 
-        `policy` is added to its table [policy]. With `request_url` Slack sends signed requests there, and there is no
-        token for Socket Mode.
-        With `others`, machines stand in Octopus that no WinRM reaches (see estate.build).
+        `policy` is added to its table [policy]. `build` makes the Tentacles, `start` the programs that hosts run. With
+        `request_url` Slack sends signed requests there, and there is no token for Socket Mode. With `others`, machines
+        stand in Octopus that no WinRM reaches (see estate.build).
         """
         state.mkdir(parents=True, exist_ok=True)
         self.state = state
         self.world = World(state / "world", seed=seed, pace=pace, powershell=powershell)  # type: ignore[arg-type]
         self.octopus = OctopusServer(self.world, nodes=nodes)
         self.octopus.start()
-        self.estate = estates.build(self.world, self.octopus, hosts, others=others)
-        self.winrm = WinRmServer(self.world)
+        self.estate = build(self.world, self.octopus, hosts, others=others)
+        self.winrm = WinRmServer(self.world, start=start)
         self.winrm.start()
         self.slack = SlackServer(
             port=port,

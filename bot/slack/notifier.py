@@ -28,6 +28,8 @@ EDIT_SECONDS = 1.2
 """Between two edits of one message, unless it is the last (docs: bursts of edits are rate-limited)."""
 EDITS_PER_MINUTE = 40
 """For all messages together: chat.update is Slack's tier 3, about 50 a minute."""
+REST_SECONDS = 0.05
+"""Between two looks at the outbox at least, however often it is woken."""
 LOOK_SECONDS = 0.2
 """How often the outbox is looked at; `wake` makes it at once."""
 BATCH = 50
@@ -232,6 +234,8 @@ class Notifier:
                 self.deliver()
             except Exception:
                 log.exception("the notifier's round failed; it goes on")
+            # a run under way wakes it hundreds of times a second
+            self._ended.wait(REST_SECONDS)
 
     def deliver(self) -> None:
         """Send what may be sent now."""
