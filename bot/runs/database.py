@@ -18,6 +18,8 @@ from bot.secrets import Secret
 
 LOCK_WAIT_MILLISECONDS = 30_000
 """How long one writer of SQLite waits for another."""
+NO_ROOM = ("disk is full", "disk I/O error")
+"""What SQLite says when it cannot write; it can again when there is room."""
 PROBE = "probe"
 """Key of the row that `Database.write` writes; no delivery of Slack's is called so."""
 
@@ -117,6 +119,14 @@ def _sqlite_engine(path: Path) -> sa.Engine:
         if sqlite3.sqlite_version_info < (3, 42):
             # dbos stamps with unixepoch('subsec') on Python 3.12+, which SQLite has only since 3.42
             connection.create_function("unixepoch", -1, _unixepoch)
+
+    @event.listens_for(engine, "handle_error")
+    def _wait_for_room(context: sa.engine.ExceptionContext) -> None:
+        told = str(context.original_exception)
+        if isinstance(context.original_exception, sqlite3.OperationalError) and any(w in told for w in NO_ROOM):
+            # dbos tries again what says so, and nothing else; anything else would end a run for good
+            locked = sqlite3.OperationalError(f"database is locked: {told}")
+            raise sa.exc.OperationalError(context.statement, context.parameters, locked) from None
 
     return engine
 

@@ -14,12 +14,16 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
+import sqlalchemy as sa
+import structlog
 from dbos import DBOS, DBOSConfig, Serializer, SetWorkflowID
 from structlog.contextvars import bound_contextvars
 
 from bot import telemetry
 from bot.runs.database import Database
 from bot.secrets import Secret
+
+log = structlog.get_logger("octocert.engine")
 
 VERSION = "octocert-1"
 """A constant, for work of another application version is stuck without a word. The rule for whoever changes a workflow:
@@ -36,6 +40,8 @@ CHILD_SECONDS = 0.25
 """How often a run looks whether the work on its targets has ended."""
 UNDER_WAY = ("PENDING", "ENQUEUED", "DELAYED")
 """DBOS's words for workflows that will go on."""
+PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0)
+"""Seconds between two tries of a step whose database is away; the last one is repeated."""
 MAX_RECOVERIES = 50
 """How often a workflow is resumed after crashes before it is given up."""
 DELETED_AT_ONCE = 500
@@ -286,7 +292,7 @@ class DurableEngine:
         def measured(*given: Any) -> T:
             with bound_contextvars(step=name), telemetry.timed(telemetry.STEP_SECONDS, step=name) as timing:
                 timing.labels = {"result": "error"}
-                result = function(*given)
+                result = _patiently(name, function, *given)
                 has_failed = isinstance(result, dict) and result.get("ok") is False
                 timing.labels = {"result": "failed" if has_failed else "done"}
                 return result
@@ -335,8 +341,26 @@ class DurableEngine:
             handle.get_result()
 
 
+def _patiently(name: str, function: Callable[..., T], *arguments: Any) -> T:
+    """Do a step, and again for as long as the database is away or its disk full: every step may be repeated.
+
+    An exception would end the whole run without a word; what the durable engine writes itself it tries again, too.
+    """
+    tries = 0
+    while True:
+        try:
+            return function(*arguments)
+        except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+            pause = PAUSES[min(tries, len(PAUSES) - 1)]
+            log.warning("the database is away; the step is tried again", name=name, error=type(error).__name__)
+        tries += 1
+        if _Current.leaving.wait(pause):
+            raise Leaving
+        _Current.guard()
+
+
 def _wait_for_children() -> None:
-    """Wait until the children of this workflow have ended; Leaving as soon as the bot stops, so that nobody waits for a parent.
+    """Wait until this workflow's children have ended; Leaving as soon as the bot stops: nobody waits for a parent.
 
     It is asked for on another thread: asked for inside a workflow it would be recorded as a step. The price of one look
     does not grow with the number of children.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -15,8 +16,10 @@ START_SECONDS = 30.0
 class BotProcess:
     """`octocert run` as an administrator starts it."""
 
-    def __init__(self, config: Path, log: Path, *arguments: str) -> None:
+    def __init__(self, config: Path, log: Path, *arguments: str, clock: Path | None = None) -> None:
+        """With `clock`, a file of seconds, its clock can be made to jump."""
         self.config = config
+        self._clock = clock
         self.arguments = arguments
         self.log = log
         self.database = config.parent / "octocert.sqlite"
@@ -24,15 +27,12 @@ class BotProcess:
 
     def start(self) -> None:
         """Start it; its log is appended to the file."""
-        program = Path(sys.executable).parent / "octocert"
+        command = [Path(sys.executable).parent / "octocert", "run", "--config", self.config, *self.arguments]
+        if self._clock:
+            command = [Path(sys.executable), Path(__file__).with_name("clocked.py"), self.config, self._clock]
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         with self.log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [program, "run", "--config", self.config, *self.arguments],
-                stdout=output,
-                stderr=output,
-                env=environment,
-            )
+            self._process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
 
     def kill(self) -> None:
         """Kill it as a power cut would."""
@@ -63,6 +63,12 @@ class BotProcess:
         """Wait until it has ended by itself; return its exit code."""
         assert self._process
         return self._process.wait(seconds)
+
+    def limit_files(self, size: int | None) -> None:
+        """Let it write no file beyond so many bytes, as on a disk that is full; None for no limit."""
+        assert self._process
+        _, hard = resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (hard if size is None else size, hard))
 
     @property
     def is_running(self) -> bool:

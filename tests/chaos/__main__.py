@@ -1,0 +1,25 @@
+"""`python -m tests.chaos --kills N`: the chaos suite at any size. Ends with a line of JSON, exit code 1 on any loss."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tests.chaos.suite import run
+
+
+def main() -> int:
+    """Play, and print the figures."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--kills", type=int, default=6, help="how often a bot is killed; other disasters come between")
+    parser.add_argument("--seed", type=int, default=1, help="the same number makes the same choices")
+    parser.add_argument("--logs", type=Path, help="keep the bots' logs in this folder after a loss")
+    options = parser.parse_args()
+    figures = run(options.kills, seed=options.seed, folder=options.logs)
+    for loss in figures.losses:
+        sys.stderr.write(f"LOST: {loss}\n")
+    sys.stdout.write(figures.line() + "\n")
+    return 1 if figures.losses else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
