@@ -285,7 +285,7 @@ class DurableEngine:
         if _Current.leaving.is_set():
             raise Leaving
         _Current.guard()
-        while _Current.frozen():
+        while _patiently("frozen", _Current.frozen):
             if _Current.leaving.wait(FROZEN_SECONDS):
                 raise Leaving
 
