@@ -53,6 +53,12 @@ def so_far(run: Run) -> Json | None:
     return line(emoji("busts_in_silhouette"), say(f" {len(given)}"), *by)
 
 
+def proposed_head(run: Run, status: Json, *parts: Json) -> Json:
+    """Return the top of a proposal: its status, approvals so far where it needs several, and a freeze."""
+    more = [so_far(run), frozen_line(run.frozen) if run.frozen else None]
+    return rich(status, *(m for m in more if m), *parts)
+
+
 def counted(decision: Decision, number: int, needed: int) -> Message:
     """Return that one more approval is there, and how many are still needed."""
     left = count(needed - number, "more person", "more people")

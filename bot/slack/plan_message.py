@@ -112,19 +112,13 @@ def _proposed(run: Run, now: datetime) -> Message:
         when(run.expires, "{date_short_pretty} {time}"),
         say(". Nothing is touched before that."),
     )
-    head: list[Json | None] = [header(title), proposed_head(run, status, bullets(_in_short(plan)))]
+    head: list[Json | None] = [header(title), guard_message.proposed_head(run, status, bullets(_in_short(plan)))]
     text = (
         f"{escape(title)}: {_away(plan)}. Asked for by <@{request.user}>"
         + (f": “{escape(request.reason, 200)}”" if request.reason else "")
         + f". Somebody else can approve it until {moment(run.expires)}."
     )
     return _detailed(text, plan, head, [_decide(run), _footer(plan, run.id)])
-
-
-def proposed_head(run: Run, status: Json, *parts: Json) -> Json:
-    """Return the top of a proposal: its status, approvals so far where it needs several, and a freeze."""
-    more = [guard_message.so_far(run), guard_message.frozen_line(run.frozen) if run.frozen else None]
-    return rich(status, *(m for m in more if m), *parts)
 
 
 def _away(plan: Plan) -> str:

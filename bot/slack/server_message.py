@@ -37,6 +37,7 @@ from bot.slack.blocks import (
     when,
     within,
 )
+from bot.slack.guard_message import proposed_head
 from bot.slack.message import Message
 from bot.slack.text import clean, count, duration, escape, listed, moment, sentence
 from bot.slack.words import SERVER_TITLE as TITLE
@@ -71,7 +72,7 @@ def proposed(run: Run) -> Message:
         when(run.expires, "{date_short_pretty} {time}"),
         say(". Nothing is touched before that."),
     )
-    head: list[Json | None] = [header(title_of(plan)), rich(status, bullets(_in_short(plan, server)))]
+    head: list[Json | None] = [header(title_of(plan)), proposed_head(run, status, bullets(_in_short(plan, server)))]
     text = (
         f"{title_of(plan)}: {_numbers_text(plan, server)} Asked for by <@{plan.request.user}>"
         + (f": “{escape(plan.request.reason, 200)}”" if plan.request.reason else "")

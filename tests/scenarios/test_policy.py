@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -129,22 +127,6 @@ def test_the_policy_is_shown(strict: Town) -> None:
     shown = strict.ask_quietly("rita", "policy", "May approve")
     assert "2 different people must approve" in shown
     assert "Production" in shown
-
-
-def test_a_plan_that_waits_is_told_to_more_and_more_people(tmp_path: Path) -> None:
-    """After ten minutes a reminder, after twenty Otto may approve, too."""
-    policy = 'remind_minutes = 10\nescalate_minutes = 20\nescalate_to = ["U0OTTO"]\n'
-    with Town(tmp_path, policy=policy) as town:
-        root = town.ask("rita", "rotate web-01")
-        town.press("otto", root, "Approve")
-        town.whisper("otto", "not an approver")
-        town.clock.shift = timedelta(minutes=11)
-        town.says(root, "still waits")
-        town.clock.shift = timedelta(minutes=21)
-        town.says(root, "you may approve this plan, too")
-        town.press("otto", root, "Approve")
-        town.end(root)
-        town.assert_good("web-01")
 
 
 def run_of(town: Town) -> str:
