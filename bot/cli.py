@@ -21,7 +21,7 @@ EXIT_REFUSED = 2
 EXIT_INTERRUPTED = 130
 """Ended by Ctrl-C, as shells count it."""
 
-STORIES = ("tentacle", "failure", "fleet")
+STORIES = ("tentacle", "failure", "server", "fleet")
 
 
 def main() -> None:
@@ -175,8 +175,8 @@ def inventory(selectors: tuple[str, ...], config: Path, form: str | None) -> int
     flag_value=STORIES[0],
     metavar="[STORY]",
     help="Without a browser: play a story and print its thread. tentacle (the default) rotates a certificate; in "
-    "failure the import fails; fleet goes in waves, with failures and a retry. Exits 0 only if the world ended as the "
-    "story promises.",
+    "failure the import fails; server rotates the Server's own; fleet goes in waves, with failures and a retry. "
+    "Exits 0 only if the world ended as the story promises.",
 )
 @click.option("--json", "as_json", is_flag=True, help="With --play: end with one line of JSON that tells the outcome.")
 @click.option(

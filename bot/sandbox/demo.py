@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from bot.app import Bot
-from bot.sandbox import fleet_story, stories
+from bot.sandbox import fleet_story, server_story, stories
 from bot.sandbox.sandbox import Sandbox
 from bot.settings import load
 
@@ -21,8 +21,11 @@ Register = Callable[..., None]
 STORIES: dict[str, Callable[[Sandbox, stories.Say], stories.Ending]] = {
     "tentacle": stories.tentacle,
     "failure": stories.failure,
+    "server": server_story.server,
     "fleet": fleet_story.fleet,
 }
+IMPATIENT = "[deadlines]\nhealth_repeat = 20\n"
+"""Configuration of a story that is told: one target of the estate never gets well, which need not take minutes."""
 HOSTS = 12
 """Tentacles of the estate, unless the story wants another number."""
 
@@ -76,7 +79,7 @@ def play(story: str, as_json: bool, hosts: int | None, seed: int, state: Path | 
     with _folder(state) as folder:
         pace = float(os.environ.get("OCTOCERT_DEMO_PACE", "0.3"))
         number = hosts or (fleet_story.HOSTS if story == "fleet" else HOSTS)
-        sandbox = Sandbox(folder, hosts=number, seed=seed, pace=pace, real_limits=False)
+        sandbox = Sandbox(folder, hosts=number, seed=seed, pace=pace, real_limits=False, extra=IMPATIENT)
         try:
             bot = Bot(load(sandbox.config), register)
             bot.start()

@@ -50,11 +50,17 @@ class Thread:
         self._print("octocert", self.root.content)
         return self.root
 
-    def press(self, person: str, label: str) -> None:
-        """Have a person press a button of the root message."""
-        assert self.root is not None
+    def press(self, person: str, label: str, message: Message | None = None) -> None:
+        """Have a person press a button of a message; by default of the root message."""
+        message = message or self.root
+        assert message is not None
         self._say(f"\n{person.capitalize()} presses {label}")
-        self._slack.click(person, self.root.ts, label)
+        self._slack.click(person, message.ts, label)
+
+    def question(self, label: str) -> Message | None:
+        """Return the newest reply that has this button; None while there is none."""
+        assert self.root is not None
+        return next((m for m in reversed(self._slack.thread(self.root.ts)[1:]) if label in m.buttons), None)
 
     def whisper(self, person: str, words: str) -> str:
         """Wait for something with these words that only this person sees, print and return it."""

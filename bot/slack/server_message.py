@@ -150,8 +150,9 @@ def switched(run: Run, new: Thumbprint) -> Message:
     """Return that every node serves the new certificate, and what people must run now elsewhere."""
     server = _server(run.plan)
     nodes = listed([n.facts.name for n in server.nodes], 8)
+    serve = "serves" if len(server.nodes) == 1 else "serve"
     polling = sum(len(w) for w in server.follow_waves)
-    head = line(emoji("white_check_mark"), say(" "), bold("The Server has switched. "), say(f"{nodes} serve it now."))
+    head = line(emoji("white_check_mark"), say(" "), bold("The Server has switched. "), say(f"{nodes} {serve} it now."))
     parts = [head, line(code(server.old), say("\n→ "), code(new))]
     if polling:
         parts.append(line(say(f"{count(polling, 'polling Tentacle')} follow now.")))
@@ -186,7 +187,7 @@ def clean_up(run: Run, names: int, nonce: str) -> Message:
         parts.append(
             line(
                 emoji("warning"),
-                say(f" {count(not_proven, 'machine')} that are not proven healthy keep their old trust in any case."),
+                say(f" Not proven healthy: {count(not_proven, 'machine')}. There the old trust is kept in any case."),
             )
         )
     parts.append(

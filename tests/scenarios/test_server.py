@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bot.domain.facts import ServiceState
+from bot.sandbox import server_story
 from tests.scenarios.serving import LOST, SHA1, ServerTown, Watch
 
 pytestmark = pytest.mark.timeout(180)
@@ -284,3 +285,18 @@ def test_a_node_that_sleeps_keeps_the_old_trust_alive(tmp_path: Path) -> None:
         town.press("ada", town.question(root, "Clean up?"), "Remove the old trust")
         town.end(root, 90)
         town.assert_switched(town.pfx())
+
+
+def test_the_story_of_the_server_ends_as_promised(town: ServerTown) -> None:
+    """What `octocert demo --play server` plays, judged by the world."""
+    told: list[str] = []
+    ending = server_story.server(town.sandbox, told.append)
+    assert ending.ok, "\n".join(told)
+    assert {t["name"] for t in ending.targets} == {"OCTO-1", *town.sandbox.estate.instances}
+
+
+def test_a_story_of_a_server_that_keeps_its_certificate_says_so(town: ServerTown) -> None:
+    """The new one does not come up, so there is nothing to clean up: that is no success."""
+    town.nodes[0].host.faults.server_import_lies = True
+    told: list[str] = []
+    assert not server_story.server(town.sandbox, told.append).ok
