@@ -15,6 +15,7 @@ from slack_bolt import App
 from slack_sdk.errors import SlackApiError
 
 from bot.certificates import handshake
+from bot.certificates.authorities import Authorities
 from bot.certificates.sources import Sources
 from bot.clock import Clock, SystemClock
 from bot.domain.errors import SettingsError, UserError
@@ -36,6 +37,7 @@ from bot.runs.freezing import Freezing
 from bot.runs.gates import Gates
 from bot.runs.guard import Guard
 from bot.runs.inspector import Inspector, Tools
+from bot.runs.issuing import Issuing
 from bot.runs.leases import Leases
 from bot.runs.ledger import Ledger
 from bot.runs.node_steps import NodeSteps
@@ -118,6 +120,7 @@ class Bot:
             hands=hands,
             directory=directory,
             sources=sources,
+            issuing=Issuing(Authorities.of(settings, clock), engine, self.audit, clock),
             see=see,
             clock=clock,
             deadlines=deadlines,

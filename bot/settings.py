@@ -21,13 +21,13 @@ from bot.clock import SystemClock
 from bot.domain.errors import SettingsError
 from bot.secrets import Secret, SecretReference, VaultDoor
 from bot.settings_audit import Audit
+from bot.settings_certificates import Certificates
 from bot.settings_operating import Operating
 from bot.settings_policy import Person, Policy, contradictions
 from bot.settings_problems import find_secrets, problems_of
 from bot.settings_scale import Replicas, Retention
 from bot.settings_tables import (
     WINRM_PORTS,
-    Certificates,
     Database,
     Deadlines,
     HostEntry,
@@ -104,6 +104,11 @@ class Settings(Table):
         if self.vault is None and any(r.kind == "vault" for _, r in self.references()):
             sentences.append("[vault] is missing: a reference names Vault. It needs address and a login.")
         sentences += contradictions(self.policy, self.people)
+        sentences += [
+            f"[certificates.ca.{name}] engine is vault, but there is no table [vault], which tells where it is."
+            for name, ca in self.certificates.ca.items()
+            if ca.engine == "vault" and self.vault is None
+        ]
         if sentences:
             raise PydanticCustomError("octocert_several", "several", {"sentences": sentences})
         return self

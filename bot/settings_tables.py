@@ -11,8 +11,6 @@ from bot.settings_values import (
     ApiAddress,
     DatabaseUrl,
     ExistingFile,
-    Name,
-    PathHere,
     Port,
     Reference,
     Seconds,
@@ -125,22 +123,6 @@ class HostEntry(Table):
     """The name of a [credentials.NAME] table."""
     instance: str | None = Field(default=None, min_length=1)
     """The Tentacle instance, where the name must decide; it is still proven by port and thumbprint or subscription."""
-
-
-class Pfx(Table):
-    """A PFX file on the bot's machine, used in commands as pfx:NAME."""
-
-    path: PathHere
-    """The file; it is read anew at each use."""
-    password: Reference | None = None
-    """The password of the file; without it, the file has none."""
-
-
-class Certificates(Table):
-    """Where new certificates come from, besides new-certificate, which needs no setting."""
-
-    pfx: dict[Name, Pfx] = {}
-    """PFX files by the name that commands use."""
 
 
 class Database(Table):

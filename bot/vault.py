@@ -1,19 +1,25 @@
-"""HashiCorp Vault: reads fields of secrets where they are used, with TLS verified. Nothing is kept on disk."""
+"""HashiCorp Vault: reads fields of secrets where they are used, and has its PKI engines sign, with TLS verified.
+
+Nothing is kept on disk. Paths and forms are those of Vault's HTTP API; UNVERIFIED against a real Vault.
+"""
 
 import threading
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import hvac
 from hvac.exceptions import Forbidden, InvalidPath, VaultError
 
 from bot.clock import Clock
-from bot.domain.errors import SettingsError
+from bot.domain.errors import SettingsError, UserError
 from bot.secrets import Secret
 from bot.settings_vault import Vault as Table
 
 KEEP_SECONDS = 15.0
 """How long a secret is kept in memory: so soon a rotated one is used. A run asks for one many times a second."""
 TIMEOUT_SECONDS = 10
+LONGEST_TOLD = 300
+"""Characters of Vault's own words that are told, where they are about what was asked for."""
 
 
 class Vault:
@@ -32,6 +38,58 @@ class Vault:
         if not isinstance(value, str) or not value:
             raise SettingsError(f"The secret {path} in Vault has no text in a field “{field}”. Correct the reference.")
         return Secret(value)
+
+    def authority(self, mount: str) -> str:
+        """Return the certificate of a PKI engine as PEM; UserError, with the mend, where that cannot be."""
+        return str(self._pki(mount, "", lambda client: client.secrets.pki.read_ca_certificate(mount_point=mount)))
+
+    def certify(self, mount: str, role: str, request: str, common_name: str, wanted: Mapping[str, Any]) -> str:
+        """Have a role of a PKI engine sign a request, and return the certificate as PEM; UserError where it refuses."""
+        answer = self._pki(
+            mount,
+            role,
+            lambda client: client.secrets.pki.sign_certificate(
+                name=role, csr=request, common_name=common_name, extra_params=dict(wanted), mount_point=mount
+            ),
+        )
+        try:
+            return str(answer["data"]["certificate"])
+        except (KeyError, TypeError):
+            raise UserError(
+                f"Vault answered {mount}/sign/{role} without a certificate. Check mount and role."
+            ) from None
+
+    def _pki(self, mount: str, role: str, ask: Callable[[hvac.Client], Any]) -> Any:
+        # not under the lock: the targets of a wave have theirs signed at the same time
+        try:
+            try:
+                return ask(self._at_hand())
+            except Forbidden:  # the token may have expired
+                with self._lock:
+                    self._client = None
+                return ask(self._at_hand())
+        except Forbidden:
+            raise UserError(
+                "Vault refuses our token. Check [vault], and that the policy of the bot's role allows update on "
+                f"{mount}/sign/{role or 'ROLE'}."
+            ) from None
+        except InvalidPath:
+            raise UserError(f"Vault has no PKI engine “{mount}”, or it has no issuer. Correct mount.") from None
+        except VaultError as error:
+            # what it says is about a request and its names, which are no secrets
+            told = " ".join(str(t) for t in error.errors or [type(error).__name__])
+            raise UserError(f"Vault refuses: {told[:LONGEST_TOLD].strip()}") from None
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"Vault at {self._settings.address} cannot be asked ({type(error).__name__}). Check [vault] address "
+                "and ca_file."
+            ) from None
+
+    def _at_hand(self) -> hvac.Client:
+        with self._lock:
+            if self._client is None:
+                self._client = self._logged_in()
+            return self._client
 
     def _data(self, path: str) -> dict[str, Any]:
         with self._lock:

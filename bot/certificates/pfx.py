@@ -49,12 +49,16 @@ def open(data: bytes, password: Secret | None, *, name: str, now: datetime) -> P
         )
     leaf, key = _only_pair(content, name)
     facts = details(leaf.public_bytes(Encoding.DER))
-    _check(facts, name, now)
+    confirm_fit(facts, f"The PFX “{name}”", now)
     return Pfx(name=name, certificate=leaf, key=key, details=facts)
 
 
 def _unfit(name: str, problem: str, advice: str) -> UserError:
-    return UserError(f"The PFX “{name}” {problem} {advice}")
+    return _unfit_for_use(f"The PFX “{name}”", problem, advice)
+
+
+def _unfit_for_use(shown: str, problem: str, advice: str) -> UserError:
+    return UserError(f"{shown} {problem} {advice}")
 
 
 def _read(data: bytes, password: Secret | None, name: str) -> pkcs12.PKCS12KeyAndCertificates:
@@ -149,30 +153,33 @@ def _public_key(certificate: x509.Certificate) -> bytes | None:
         return None
 
 
-def _check(facts: CertificateDetails, name: str, now: datetime) -> None:
+def confirm_fit(facts: CertificateDetails, shown: str, now: datetime) -> None:
+    """Raise UserError, in one sentence that begins with what is `shown`, if a Tentacle should not get a certificate."""
     if facts.key_bits < SMALLEST_KEY:
-        raise _unfit(
-            name,
+        raise _unfit_for_use(
+            shown,
             f"has an RSA key of {facts.key_bits} bits: a Tentacle would take it and then be out of reach.",
             f"Ask your CA for a certificate with at least {SMALLEST_KEY} bits.",
         )
     if facts.signature_hash in _BROKEN_HASHES:
-        raise _unfit(
-            name,
+        raise _unfit_for_use(
+            shown,
             f"has a certificate signed with {_spell(facts.signature_hash)}, which Octopus refuses since 2025.3.",
             "Ask your CA for a certificate signed with SHA-256.",
         )
     if facts.signature_hash not in _GOOD_HASHES:
-        raise _unfit(
-            name,
+        raise _unfit_for_use(
+            shown,
             f"has a certificate signed by an algorithm without SHA-256 or better ({_spell(facts.signature_hash)}).",
             "Ask your CA for a certificate signed with SHA-256.",
         )
     if now > facts.not_after:
-        raise _unfit(name, f"has a certificate that expired on {facts.not_after:%Y-%m-%d}.", "Renew it at your CA.")
+        raise _unfit_for_use(
+            shown, f"has a certificate that expired on {facts.not_after:%Y-%m-%d}.", "Renew it at your CA."
+        )
     if now < facts.not_before:
-        raise _unfit(
-            name,
+        raise _unfit_for_use(
+            shown,
             f"has a certificate that is not valid before {facts.not_before:%Y-%m-%d %H:%M} UTC.",
             "Wait until then, or check the clock of this machine.",
         )

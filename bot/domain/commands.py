@@ -83,7 +83,7 @@ _ROTATE_OPTIONS = (
     Option(
         name="with",
         placeholder="SOURCE",
-        help="new-certificate (the default: made on the host, the key never travels) or pfx:NAME as configured",
+        help="new-certificate (the default: made on the host, its key never travels), pfx:NAME or ca:NAME, as set up",
     ),
     Option(name="order", placeholder="documented", help="stop, import, start, as Octopus's older guide has it"),
     Option(name="reason", placeholder="TEXT", help="shown to the approver and kept in the audit log"),
@@ -160,6 +160,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
             "rotate web-01",
             'rotate web-01 web-02 --reason "yearly rotation"',
             "rotate web-01 --with pfx:web",
+            "rotate env:Staging --with ca:corp",
             "rotate env:Staging role:web not:web-01 --canary 2 --batch 20",
             "rotate expiring:30d targets --stop-on-failure",
         ),
@@ -346,9 +347,9 @@ def _source(text: str) -> str:
     kind, colon, name = text.partition(":")
     if text.casefold() == "new-certificate":
         return "new-certificate"
-    if kind.casefold() != "pfx" or not name.strip():
-        raise UserError(f"“{_short(text)}” is no source of certificates: use new-certificate or pfx:NAME.")
-    return f"pfx{colon}{name}"
+    if kind.casefold() not in {"pfx", "ca"} or not name.strip():
+        raise UserError(f"“{_short(text)}” is no source of certificates: use new-certificate, pfx:NAME or ca:NAME.")
+    return f"{kind.casefold()}{colon}{name}"
 
 
 def plain(text: str) -> str:

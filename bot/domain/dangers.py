@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from bot.domain.errors import UserError
 from bot.domain.facts import EstateIndex, RecordKind, ServiceState, Style, TargetFacts
 from bot.domain.plan import Caution, Order, Refusal, Request, Severity, Source
 
@@ -123,6 +124,15 @@ def _unfit_source(facts: TargetFacts, source: Source, index: EstateIndex, *, alo
                 "path = “…/{target}.pfx” in the configuration."
             ),
         )
+    if source.authority:
+        try:
+            source.authority.names_for(name)
+        except UserError as error:
+            return Refusal(
+                name=name,
+                reason=str(error),
+                advice="Rename it in Octopus, or correct the names in the configuration.",
+            )
     new = source.certificate.thumbprint if source.certificate else None
     if new is None:
         return None
@@ -248,7 +258,10 @@ def _work_in_progress(facts: TargetFacts, note: Say, warn: Say) -> None:
 
 def plan_cautions(facts: Sequence[TargetFacts], source: Source, now: datetime) -> tuple[Caution, ...]:
     """Return what an approver must be told of the plan as a whole."""
-    certificate = source.certificate
+    certificate, authority = source.certificate, source.authority
+    if facts and authority and authority.is_cut_short(now):
+        text = f"the CA itself ends on {authority.until:%Y-%m-%d}, so the new certificates do, too"
+        return (Caution(severity=Severity.WARNING, text=text),)
     if certificate is None or source.backup or not facts:
         return ()
     left = certificate.days_left(now)

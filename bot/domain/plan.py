@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
+from bot.domain.authority import Authority
 from bot.domain.certificate import CertificateDetails
 from bot.domain.facts import NodeFacts, TargetFacts
 from bot.domain.thumbprint import Thumbprint
@@ -63,11 +64,13 @@ class Source:
     """Where the new certificate comes from."""
 
     text: str
-    """`new-certificate` or `pfx:NAME`, as in the command; `backup:RUN` for a roll back of that run."""
+    """`new-certificate`, `pfx:NAME` or `ca:NAME`, as in the command; `backup:RUN` for a roll back of that run."""
     certificate: CertificateDetails | None = None
-    """Known beforehand for a PFX, None for `new-certificate`."""
+    """Known beforehand for a PFX, None otherwise."""
     is_folder: bool = False
     """Whether each target has a PFX file of its own; then its plan holds the certificate."""
+    authority: Authority | None = None
+    """The CA that signs for each target, and its terms."""
 
     @property
     def is_made_on_host(self) -> bool:
@@ -78,6 +81,11 @@ class Source:
     def pfx(self) -> str | None:
         """The configured name of the PFX, if that is the source."""
         return self.text.removeprefix("pfx:") if self.text.startswith("pfx:") else None
+
+    @property
+    def ca(self) -> str | None:
+        """The configured name of the CA, if that is the source."""
+        return self.text.removeprefix("ca:") if self.text.startswith("ca:") else None
 
     @property
     def backup(self) -> str | None:
@@ -126,7 +134,7 @@ class TargetPlan:
     steps: tuple[StepKind, ...]
     old: Thumbprint
     new: Thumbprint | None
-    """None where the certificate is made on the host."""
+    """None where there is no certificate yet: it is made on the host, or signed once the plan is approved."""
     cautions: tuple[Caution, ...]
     away_seconds: int
     """About how long the Tentacle will be away."""

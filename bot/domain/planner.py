@@ -60,7 +60,7 @@ def decisive(facts: TargetFacts, request: Request, source: Source) -> dict[str, 
         "source": source.text,
         "new thumbprint": source.certificate.thumbprint if source.certificate else None,
         "order": request.order.value,
-    }
+    } | ({"certificate authority": codec.dump(source.authority)} if source.authority else {})
 
 
 def digest_of(facts: TargetFacts, request: Request, source: Source) -> str:

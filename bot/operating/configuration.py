@@ -114,7 +114,10 @@ def _table(name: str, about: FieldInfo, given: Mapping[str, Any]) -> Iterator[st
         return
     has_plain = any(table_in(f.annotation) is None for f in model.model_fields.values())
     if has_plain:
-        yield from (*described, f"[{name}]", *_keys(name, model, given), "")
+        # a table that may be missing altogether would need its required keys as soon as its head stands there
+        is_given = any(k.startswith(f"{name}.") for k in given)
+        is_missing = not about.is_required() and about.default is None and not is_given
+        yield from (*described, f"{'# ' if is_missing else ''}[{name}]", *_keys(name, model, given), "")
     for key, inner in model.model_fields.items():
         if table_in(inner.annotation) is not None:
             yield from _table(f"{name}.{key}", inner, given)

@@ -92,6 +92,7 @@ class RunCarrier:
             if leg.kind is LegKind.VISIT:
                 result = step("visit", self._rotation.visit, run_id, target, number, new)
                 new = result.get("new") or new
+                notes += [result["note"]] if result.get("note") else []
             elif leg.kind is LegKind.SERVED:
                 result = step("served", self._rotation.served, run_id, target, new)
             else:

@@ -98,8 +98,10 @@ class Proposals:
         source = Source(text=text)
         if source.is_made_on_host:
             return source
+        if source.ca is not None:
+            return Source(text=text, authority=self._gear.issuing.terms(source.ca))
         if source.pfx is None:
-            raise UserError(f"“{text}” is no source of certificates. Use new-certificate or pfx:NAME.")
+            raise UserError(f"“{text}” is no source of certificates. Use new-certificate, pfx:NAME or ca:NAME.")
         if self._gear.sources.is_folder(source.pfx):
             return Source(text=text, is_folder=True)
         return Source(text=text, certificate=self._gear.sources.check(source.pfx, self._gear.clock.now()))

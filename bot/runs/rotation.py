@@ -22,6 +22,7 @@ from bot.runs.control import Control, Go
 from bot.runs.directory import Directory
 from bot.runs.gates import Gates
 from bot.runs.inspector import See
+from bot.runs.issuing import Issuing
 from bot.runs.ledger import Ledger
 from bot.runs.legs import ON_HOST, Leg, legs_of
 from bot.runs.notes import Notes
@@ -66,6 +67,7 @@ class Gear:
     hands: Hands
     directory: Directory
     sources: Sources
+    issuing: Issuing
     see: See
     clock: Clock
     deadlines: Deadlines
@@ -128,10 +130,13 @@ class Rotation:
         if StepKind.BACKUP in leg.steps:
             # noted before it is made: the copy holds the old key, and must go whatever becomes of this visit
             gear.ledger.keep_copy(run_id, name, COPY_HOURS)
-        watcher = Watcher(self, run_id, name)
+        watcher, note = Watcher(self, run_id, name), ""
         expected = Thumbprint(new) if new else target.new
         try:
-            pfx = self._pfx(plan, name, leg, expected)
+            if plan.source.authority and StepKind.IMPORT in leg.steps:
+                expected, pfx, note = gear.issuing.certify(run_id, target, plan.source.authority, self._put_there)
+            else:
+                pfx = self._pfx(plan, name, leg, expected)
             job = self._job(run_id, target, tuple(actions), expected, pfx, restore_run=plan.source.backup)
             applied = self._apply(target, job, watcher.progress)
         except UserError as error:
@@ -167,7 +172,12 @@ class Rotation:
                     what="the certificate was replaced in the configuration on the host",
                 ),
             )
-        return {"ok": True, "new": str(result) if result else None}
+        return {"ok": True, "new": str(result) if result else None, "note": note}
+
+    def _put_there(self, run_id: str, target: TargetPlan) -> Thumbprint | None:
+        """Return what is configured once no other visit of this run is at work on the host any more."""
+        job = self._job(run_id, target, (Action.BACKUP,), None, None, restore_run=None)
+        return self._apply(target, job, _unwatched).configured
 
     def _pfx(self, plan: Plan, target: str, leg: Leg, expected: Thumbprint | None) -> bytes | None:
         name = plan.source.pfx

@@ -91,6 +91,12 @@ class ServerProposals:
         source = Source(text=text)
         if source.is_made_on_host:
             return source
+        if source.ca is not None:
+            raise UserError(
+                "A CA signs for a key that the bot keeps nowhere, but the Server's new one must be there while the "
+                "Tentacles learn to trust it. Have the CA sign one by hand and use pfx:NAME, or use "
+                "new-certificate."
+            )
         if source.pfx is None:
             raise UserError(f"“{text}” is no source for the Server's certificate. Use new-certificate or pfx:NAME.")
         return Source(text=text, certificate=self._gear.sources.check(source.pfx, self._gear.clock.now()))

@@ -103,6 +103,16 @@ deliveries = sa.Table(
     sa.Column("at", sa.String(40), nullable=False),
 )
 
+issued = sa.Table(
+    "octocert_issued",
+    metadata,
+    sa.Column("run_id", sa.String(24), primary_key=True),
+    sa.Column("target", sa.String(300), primary_key=True),
+    sa.Column("thumbprint", sa.String(40), primary_key=True),
+    sa.Column("at", sa.String(40), nullable=False),
+)
+"""Certificates that a CA signed for a run, noted before they go to a host. Their keys are nowhere."""
+
 copies = sa.Table(
     "octocert_copies",
     metadata,

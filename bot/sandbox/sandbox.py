@@ -111,6 +111,7 @@ class Sandbox:
             ("octopus-api-key", self.octopus.api_key),
             ("winrm-password", password),
             ("pfx-password", PFX_PASSWORD),
+            ("ca-key", self.world.ca.identity.key_pem.decode()),
         ):
             path = secrets / name
             path.touch(mode=0o600)
@@ -120,6 +121,8 @@ class Sandbox:
         for path, subject in ((pfx, "web-01.corp.example"), (server_pfx, "octopus.corp.example")):
             path.touch(mode=0o600)
             path.write_bytes(self.world.ca.issue(subject).pfx(PFX_PASSWORD))
+        authority = self.state / "certificates" / "ca.pem"
+        authority.write_bytes(self.world.ca.identity.pem)
         places = {name: instance.host for name, instance in self.estate.instances.items()}
         places |= {node.name: node.host for node in self.octopus.nodes}
         hosts = "\n".join(
@@ -157,6 +160,11 @@ password = {_text("file:" + str(secrets / "pfx-password"))}
 [certificates.pfx.server]
 path = {_text(str(server_pfx))}
 password = {_text("file:" + str(secrets / "pfx-password"))}
+
+[certificates.ca.demo]
+certificate = {_text(str(authority))}
+key = {_text("file:" + str(secrets / "ca-key"))}
+alternative_names = ["{{target}}.corp.example"]
 
 [database]
 url = {_text("sqlite:///" + str(self.state / "octocert.sqlite"))}

@@ -1,4 +1,4 @@
-"""A stand-in for HashiCorp Vault: key-value version 2, logins by token, approle and kubernetes, sealed or not.
+"""A stand-in for HashiCorp Vault: key-value version 2, a PKI engine, logins by token, approle and kubernetes.
 
 Sources: developer.hashicorp.com/vault/api-docs (secret/kv/kv-v2, auth/approle, auth/kubernetes); paths and error bodies
 are those that hvac is written for. Lease times, policies and renewal are left out: a token is good or it is not.
@@ -10,10 +10,11 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from bot.sandbox.octopus.web import WebServer
+from bot.sandbox.vault_pki import PkiEngine, RoleError
 
 ROLE_ID = "sandbox-role"
 
@@ -28,6 +29,9 @@ class VaultServer:
         self.token = f"hvs.{secrets.token_hex(16)}"
         self.secret_id = secrets.token_hex(16)
         self.jwt = secrets.token_hex(24)
+        self.pki: PkiEngine | None = None
+        """What is mounted at `pki`."""
+        self.signed = 0
         self.sealed = False
         self.reads = 0
         self.logins = 0
@@ -36,6 +40,8 @@ class VaultServer:
             Route("/v1/auth/approle/login", self._approle, methods=["POST"]),
             Route("/v1/auth/kubernetes/login", self._kubernetes, methods=["POST"]),
             Route("/v1/secret/data/{path:path}", self._secret, methods=["GET"]),
+            Route("/v1/pki/ca/pem", self._authority, methods=["GET"]),
+            Route("/v1/pki/sign/{role}", self._sign, methods=["POST", "PUT"]),
         ]
         self._web = WebServer(Starlette(routes=routes), "127.0.0.1", 0, files)
 
@@ -74,11 +80,35 @@ class VaultServer:
         body = await request.json()
         return self._login(body.get("role") == ROLE_ID and body.get("jwt") == self.jwt)
 
-    async def _secret(self, request: Request) -> Response:
+    def _refusal(self, request: Request, *, for_anybody: bool = False) -> Response | None:
         if self.sealed:
             return JSONResponse({"errors": ["Vault is sealed"]}, 503)
-        if request.headers.get("X-Vault-Token") not in {self.token, *self._given}:
+        if not for_anybody and request.headers.get("X-Vault-Token") not in {self.token, *self._given}:
             return JSONResponse({"errors": ["permission denied"]}, 403)
+        return None
+
+    async def _authority(self, request: Request) -> Response:
+        if refusal := self._refusal(request, for_anybody=True):
+            return refusal
+        if self.pki is None:
+            return JSONResponse({"errors": ['no handler for route "pki/ca/pem". route entry not found.']}, 404)
+        return PlainTextResponse(self.pki.issuer.pem.decode(), media_type="application/pem-certificate-chain")
+
+    async def _sign(self, request: Request) -> Response:
+        if refusal := self._refusal(request):
+            return refusal
+        if self.pki is None:
+            return JSONResponse({"errors": ["no handler for route. route entry not found."]}, 404)
+        try:
+            answer = self.pki.sign(request.path_params["role"], await request.json())
+        except RoleError as refusal:
+            return JSONResponse({"errors": [str(refusal)]}, 400)
+        self.signed += 1
+        return JSONResponse(answer)
+
+    async def _secret(self, request: Request) -> Response:
+        if refusal := self._refusal(request):
+            return refusal
         self.reads += 1
         data = self.secrets.get(request.path_params["path"])
         if data is None:

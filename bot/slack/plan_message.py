@@ -3,8 +3,9 @@
 from collections import Counter
 from datetime import datetime
 
+from bot.domain.authority import Authority
 from bot.domain.facts import RecordKind, Style
-from bot.domain.plan import Plan, Refusal, Severity, Source, StepKind, TargetPlan
+from bot.domain.plan import Plan, Refusal, Severity, StepKind, TargetPlan
 from bot.domain.run import Run, RunState
 from bot.domain.windows import Schedule
 from bot.slack import guard_message, progress_message, server_message
@@ -37,7 +38,7 @@ from bot.slack.message import Message
 from bot.slack.text import clean, count, day, duration, escape, listed, moment, sentence
 from bot.slack.witnesses import agreement, seen_lines
 from bot.slack.words import (
-    MADE_ON_HOST,
+    comes_from,
     icon_of,
     key_of,
     old_to_new,
@@ -150,7 +151,7 @@ def _in_short(plan: Plan) -> list[Line]:
     )
     if plan.schedule:
         found.append([bold("When: "), *_when(plan.schedule)])
-    found.append([bold("New certificate: "), *_source(plan.source, alone=len(plan.targets) == 1)])
+    found.append([bold("New certificate: "), *_source(plan)])
     if plan.targets:
         found.append([bold("Way back: "), say(WAY_BACK)])
     if len(plan.targets) > 1:
@@ -192,8 +193,11 @@ def _budget(plan: Plan) -> str:
     return f"{limit}, or after a wave without any success. What it has not begun then stays as it is."
 
 
-def _source(source: Source, *, alone: bool) -> Line:
+def _source(plan: Plan) -> Line:
+    source, alone = plan.source, len(plan.targets) == 1
     certificate = source.certificate
+    if source.authority:
+        return _signed(plan, source.authority)
     if source.is_made_on_host:
         where = "on its host" if alone else "on each host"
         return [say(f"made {where}. Its key never travels, so its thumbprint is known only afterwards.")]
@@ -211,6 +215,19 @@ def _source(source: Source, *, alone: bool) -> Line:
             say(f"{key_of(certificate)}."),
         ]
     return found
+
+
+def _signed(plan: Plan, authority: Authority) -> Line:
+    """Return the terms on which a CA will sign: the certificate itself is there only afterwards."""
+    names = authority.names_for(plan.targets[0].name) if len(plan.targets) == 1 else authority.templates
+    whose = clean(listed([names.common, *names.alternative], 4, 100), 400)
+    return [
+        code(clean(plan.source.text, 100)),
+        say(f", signed by {clean(authority.issuer, 200)} "),
+        code(authority.thumbprint),
+        say(f" for {whose}, RSA {authority.key_bits} bits, valid until {day(authority.ends(plan.made))}. "),
+        say("Its key is made for this and kept nowhere, so its thumbprint is known only afterwards."),
+    ]
 
 
 def _detailed(text: str, plan: Plan, head: list[Json | None], tail: list[Json | None]) -> Message:
@@ -320,7 +337,9 @@ def _target(target: TargetPlan, *, full: bool, alone: bool) -> Json:
         if notes:
             lines.append([bold("Notes "), *spoken("; ".join(notes), 250)])
     title = line(name(target.name), say(f"  {what_it_is(facts)}"))
-    change = line(code(target.old), say("\n→ "), code(target.new) if target.new else say(MADE_ON_HOST, italic=True))
+    change = line(
+        code(target.old), say("\n→ "), code(target.new) if target.new else say(comes_from(target), italic=True)
+    )
     return rich(title, change, bullets(lines))
 
 
@@ -328,7 +347,7 @@ def _one_line(target: TargetPlan, *, whole: bool) -> Line:
     away = say(f" · away {duration(target.away_seconds)}")
     if whole:
         return [name(target.name), say(" "), *old_to_new(target), away]
-    new = code(target.new.short) if target.new else say(MADE_ON_HOST)
+    new = code(target.new.short) if target.new else say(comes_from(target))
     short = clean(target.name, 40)
     return [bold(short), say(" "), code(target.old.short), say("… → "), new, away]
 

@@ -26,6 +26,7 @@ STEP_ICONS = {
 }
 MADE_ON_HOST = "made on the host"
 SERVER_TITLE = "Rotate the Octopus Server's certificate"
+SIGNED_AFTERWARDS = "signed by the CA once this is approved"
 _SPACES = 6
 """Spaces, and records of one space, that are named; of more only the number is."""
 
@@ -84,9 +85,14 @@ def is_under_way(target: TargetProgress) -> bool:
     return target.outcome is None and any(s.state is not StepState.PENDING for s in target.steps)
 
 
+def comes_from(target: TargetPlan) -> str:
+    """Return, where a thumbprint cannot be known yet, what stands in its place."""
+    return SIGNED_AFTERWARDS if StepKind.IMPORT in target.steps else MADE_ON_HOST
+
+
 def old_to_new(target: TargetPlan) -> Line:
     """Return `old → new`, whole, with what is not known yet in words."""
-    new: Inline = code(target.new) if target.new else say(MADE_ON_HOST, italic=True)
+    new: Inline = code(target.new) if target.new else say(comes_from(target), italic=True)
     return [code(target.old), say(" → "), new]
 
 

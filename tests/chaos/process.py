@@ -93,6 +93,15 @@ class BotProcess:
             connection.close()
         return any(s["step"] == step and s["state"] != "pending" for (text,) in rows for s in json.loads(text))
 
+    def signed(self, run_id: str) -> set[str]:
+        """Return the thumbprints of the certificates that a CA signed for a run."""
+        connection = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=5)
+        try:
+            rows = connection.execute("select thumbprint from octocert_issued where run_id = ?", (run_id,)).fetchall()
+        finally:
+            connection.close()
+        return {str(row[0]) for row in rows}
+
     def newest_run(self) -> str:
         """Return the id of the newest run."""
         connection = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=5)

@@ -67,6 +67,26 @@ def test_killed_in_a_step_it_goes_on_and_makes_nothing_twice(town: Town, target:
     assert sum(str(old) in r and "healthy" in r.casefold() for r in replies) == 1
 
 
+@pytest.mark.parametrize("step", [StepKind.BACKUP, StepKind.IMPORT, StepKind.RESTART], ids=lambda s: s.name.lower())
+def test_killed_with_a_key_in_memory_it_puts_one_certificate_in_force(town: Town, step: StepKind) -> None:
+    """The key dies with the bot. What was imported stays; otherwise another one is signed and the thread says so."""
+    web = town.tentacle("web-01")
+    root = town.ask("rita", "rotate web-01 --with ca:demo")
+    run_id = town.process.newest_run()
+    town.press("ada", root, "Approve")
+    town.process.wait_for_step(run_id, step.value)
+    town.process.kill()
+    town.process.start()
+    root = town.end(root, 120)
+    thread = town.says(root, "healthy")
+    town.assert_good("web-01")
+    assert town.effects("web-01", "import") == 1
+    signed = town.process.signed(run_id)
+    assert str(web.configured) in signed
+    for other in signed - {str(web.configured)}:
+        assert f"{other} was signed and never put in force" in thread
+
+
 def test_sigterm_is_graceful_and_resumable(town: Town) -> None:
     """Asked to stop in mid-run it ends cleanly; started again it finishes."""
     root = town.ask("rita", "rotate web-01")

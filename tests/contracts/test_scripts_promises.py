@@ -202,6 +202,29 @@ def test_a_key_that_a_dead_visit_left_is_protected_and_swept_by_the_next(web: Vi
     assert web.leftovers() == ["pfx-blue--1"]
 
 
+def test_what_an_interrupted_visit_of_this_run_has_put_there_is_not_imported_over(web: Visited) -> None:
+    """A CA signs another certificate for each attempt: the first one that is in force stays, and the host says so."""
+    other = self_signed("other")
+    pfx = base64.b64encode(other.pfx()).decode()
+    web.apply("backup", "import")
+    told = web.apply("backup", "import", "restart", new=other.thumbprint, pfx=pfx)
+    assert "applied" not in told
+    assert f"has put {NEW.thumbprint} there already" in str(told["error"])
+    assert web.tentacle.configured == NEW.thumbprint
+    assert web.apply("backup", "import", "restart", pfx=None)["applied"][0]["configured"] == NEW.thumbprint
+    assert web.count("import") == 1
+
+
+def test_an_attempt_that_put_nothing_there_is_followed_by_one_with_another_certificate(web: Visited) -> None:
+    """The journal then names the second, so that a visit of the first which comes late changes nothing."""
+    other = self_signed("other")
+    pfx = base64.b64encode(other.pfx()).decode()
+    assert web.apply("backup", new=NEW.thumbprint)["applied"][0]["configured"] == OLD.thumbprint
+    assert web.apply("backup", "import", new=other.thumbprint, pfx=pfx)["applied"][0]["new"] == other.thumbprint
+    assert f"has put {other.thumbprint} there already" in str(web.apply("backup", "import")["error"])
+    assert web.tentacle.configured == other.thumbprint
+
+
 def test_a_folder_that_somebody_else_made_is_refused(web: Visited) -> None:
     """ProgramData lets everybody make folders: one that others can open may be a trap. Nothing was changed."""
     web.kept.mkdir(mode=0o755)

@@ -61,9 +61,11 @@ class Apply(Serving):
         p = self.p
         if same(self.configured(), p["new"]) and not same(p["new"], self.notes["old"]):
             return {"already": True}
+        self.confirm_no_other()
         data = from_base64(p["pfx"] or "")
         self.confirm_pfx(data)
         file = self.save_pfx(data)
+        self.notes["new"] = p["new"]
         self.write_journal("importing")
         result = self.octopus("import-certificate", f"--instance={p['instance']}", f"--from-file={file}")
         self.clear_pfx()

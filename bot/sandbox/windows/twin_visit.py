@@ -236,6 +236,12 @@ class Visit(Common):
             f"the certificate configured for {p['instance']} is {shown(current)}, not {p['expected']} as planned",
         )
 
+    def confirm_no_other(self) -> None:
+        """See that this run has not put another certificate there already: one whose visit was interrupted."""
+        new = self.notes["new"]
+        if new and same(self.configured(), new) and not same(new, self.notes["old"]) and not same(new, self.p["new"]):
+            raise ScriptError(f"this run has put {new} there already, so {shown(self.p['new'])} is not imported")
+
     # ---- One visit at a time
 
     def enter_mutex(self) -> None:

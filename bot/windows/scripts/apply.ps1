@@ -162,6 +162,14 @@ function Confirm-Expected {
     Deny 'stale' "the certificate configured for $($p.instance) is $current, not $($p.expected) as planned"
 }
 
+function Confirm-NoOther {
+    # The bot makes a new key after an interruption. If the interrupted visit went on by itself, what it did stays.
+    $new = $visit.journal.new
+    if ($new -and (Get-Configured) -eq $new -and $new -ne $visit.journal.old -and $new -ne $p.new) {
+        throw "this run has put $new there already, so $($p.new) is not imported"
+    }
+}
+
 # ---- One visit at a time
 
 function New-NamedMutex($name) {
@@ -435,9 +443,11 @@ function Save-Pfx([byte[]]$bytes) {
 
 function Invoke-Import {
     if ((Get-Configured) -eq $p.new -and $p.new -ne $visit.journal.old) { return @{ already = $true } }
+    Confirm-NoOther
     $bytes = [Convert]::FromBase64String($p.pfx)
     Confirm-Pfx $bytes
     $file = Save-Pfx $bytes
+    $visit.journal.new = $p.new
     Write-Journal 'importing'
     $result = Invoke-OctopusProgram @('import-certificate', "--instance=$($p.instance)", "--from-file=$file")
     Clear-Pfx
