@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
 
 from bot.clock import SystemClock
 from bot.operating import manifest
 from bot.operating.doctor import examine
 from bot.operating.examination import Check, Examination
 from bot.sandbox.octopus.permissions import SPACE_PERMISSIONS, SYSTEM_PERMISSIONS
-from bot.sandbox.sandbox import Sandbox
+from bot.sandbox.sandbox import PFX_PASSWORD, Sandbox
 from bot.sandbox.windows.host import Host
 from tests.scenarios.town import DEADLINES
 
@@ -29,7 +31,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 @pytest.fixture
 def sandbox(shared: Sandbox) -> Iterator[Sandbox]:
     """Return the sandbox, and put its files, its Slack and the host web-01 back afterwards."""
-    files = {p: (p.read_bytes(), p.stat().st_mode) for p in (*shared.state.glob("secrets/*"), shared.config)}
+    paths = (*shared.state.glob("secrets/*"), *shared.state.glob("certificates/*"), shared.config)
+    files = {p: (p.read_bytes(), p.stat().st_mode) for p in paths}
     web, workspace = host(shared), shared.slack.workspace
     profile, faults = web.profile, replace(web.faults)
     yield shared
@@ -67,6 +70,16 @@ def edit(old: str, new: str) -> Callable[[Sandbox], None]:
         sandbox.config.write_text(text.replace(old, new, 1))
 
     return change
+
+
+def locked_otherwise(sandbox: Sandbox) -> None:
+    """Lock the PFX file named demo with another password than the configuration has."""
+    path = sandbox.state / "certificates" / "octocert-demo.pfx"
+    found = pkcs12.load_pkcs12(path.read_bytes(), PFX_PASSWORD.encode())
+    assert found.cert is not None
+    assert isinstance(found.key, rsa.RSAPrivateKey)
+    lock = BestAvailableEncryption(b"another one")
+    path.write_bytes(pkcs12.serialize_key_and_certificates(None, found.key, found.cert.certificate, None, lock))
 
 
 def secret(name: str, value: str, mode: int = 0o600) -> Callable[[Sandbox], None]:
@@ -198,7 +211,7 @@ TROUBLES: dict[str, tuple[Callable[[Sandbox], None], str, str, str]] = {
     "open database": (database(None, 0o644), "database", "read by others", "chmod 600"),
     "no database": (database(b"not a database, whatever its name says" * 9), "database", "SQLite", "backup"),
     "newer database": (newer_database, "database", "newer octocert", "Install that version"),
-    "PFX password": (secret("pfx-password", "wrong"), "pfx demo", "password", ""),
+    "PFX password": (locked_otherwise, "pfx demo", "password", ""),
     "no such name": (address_of_web_01("no-such-host.invalid"), "host web-01: name", "does not resolve", "[[hosts]]"),
     "no listener": (address_of_web_01("127.0.0.1"), "host web-01: port", "refuses", "winrm enumerate"),
     "untrusted": (untrusted_listener, "host web-01: TLS", "not accepted", "ca_file"),
