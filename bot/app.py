@@ -19,9 +19,11 @@ from bot.certificates.authorities import Authorities
 from bot.certificates.sources import Sources
 from bot.clock import Clock, SystemClock
 from bot.domain.errors import SettingsError, UserError
+from bot.domain.radar import Sweep, Worry
 from bot.domain.run import RunState
 from bot.octopus.client import Client
 from bot.operating.health import Gauges, Health
+from bot.operating.radar import Radar
 from bot.operating.web import WebServer
 from bot.runs.announcer import Announcer
 from bot.runs.approvals import Approvals
@@ -51,6 +53,7 @@ from bot.runs.server_inspector import ServerInspector
 from bot.runs.server_opening import ServerOpening
 from bot.runs.server_proposals import ServerProposals
 from bot.runs.server_watch import ServerWatch
+from bot.runs.sweeps import Sweeps
 from bot.runs.timetable import Timetable
 from bot.settings import Settings
 from bot.settings_operating import Address, address_of
@@ -151,7 +154,9 @@ class Bot:
         policy = policy_of(settings.policy, settings.people, UserGroups(client, clock))
         approvals = Approvals(engine, self.ledger, self.audit, timetable, clock, policy)
         proposals = ServerProposals(gear, server_inspector)
-        self.desk = Desk(gear, self.inspector, proposals, self.engine, policy, approvals, self.freezing)
+        sweeps = Sweeps(engine, clock)
+        self.desk = Desk(gear, self.inspector, proposals, self.engine, policy, approvals, self.freezing, sweeps)
+        self.radar = Radar(settings.radar, self.inspector, sweeps, announcer, clock, leads=self._leads)
         guard = Guard(self.ledger, announcer, self.freezing, policy, clock)
         self.caretaker = Caretaker(
             gear,
@@ -204,6 +209,7 @@ class Bot:
                 pieces=pieces,
             )
         self.caretaker.start()
+        self.radar.start()
         threading.Thread(target=self._look_at_scope, name="octopus-scope", daemon=True).start()
         if self._requests:
             self._requests.open()
@@ -234,6 +240,7 @@ class Bot:
         if self._socket:
             self._socket.leave()
         self.caretaker.stop()
+        self.radar.stop()
         # whoever waits for an answer gets it, if it comes within the time that steps have
         closing = threading.Thread(target=self.desk.close, name="desk-closing", daemon=True)
         end = self._clock.monotonic() + self._drain
@@ -288,11 +295,20 @@ class Bot:
         return None if connected else "There is no Socket Mode connection to Slack now; it is made again by itself."
 
     def _gauges(self) -> Gauges:
-        counts = self.ledger.counts()
+        counts, found = self.ledger.counts(), self.radar.latest()
         return {
+            **(self._found(found) if found else {}),
             "octocert_runs_open": ("Runs by state.", {s.name.lower(): float(n) for s, n in counts.items()}),
             "octocert_approvals_waiting": ("Plans that wait for an approval.", float(counts[RunState.PROPOSED])),
             "octocert_slack_connected": ("Whether Slack reaches the bot.", float(self._slack_problem() is None)),
+        }
+
+    def _found(self, sweep: Sweep) -> Gauges:
+        by_worry = {w.name.lower(): float(sweep.count(w)) for w in Worry}
+        age = (self._clock.now() - sweep.at).total_seconds()
+        return {
+            "octocert_radar_findings": ("Targets by what the radar found at its latest sweep.", by_worry),
+            "octocert_radar_age_seconds": ("How old that sweep is.", age),
         }
 
 

@@ -25,6 +25,7 @@ from bot.settings_certificates import Certificates
 from bot.settings_operating import Operating
 from bot.settings_policy import Person, Policy, contradictions
 from bot.settings_problems import find_secrets, problems_of
+from bot.settings_radar import Radar
 from bot.settings_scale import Replicas, Retention
 from bot.settings_tables import (
     WINRM_PORTS,
@@ -81,6 +82,7 @@ class Settings(Table):
     audit: Audit = Audit()
     deadlines: Deadlines = Deadlines()
     operating: Operating = Operating()
+    radar: Radar = Radar()
     log: Log = Log()
 
     @model_validator(mode="after")

@@ -34,6 +34,7 @@ def _zone(value: str) -> str:
 
 
 Clock = Annotated[str, AfterValidator(_clock)]
+Zone = Annotated[str, AfterValidator(_zone)]
 
 
 class Window(Table):
@@ -45,7 +46,7 @@ class Window(Table):
     """When it closes; a time that is not later than the opening means the next day."""
     days: tuple[Day, ...] = Field(default=("mon", "tue", "wed", "thu", "fri", "sat", "sun"), min_length=1)
     """The days on which it opens."""
-    time_zone: Annotated[str, AfterValidator(_zone)] = "UTC"
+    time_zone: Zone = "UTC"
     """The zone of its times, such as Europe/Berlin."""
     environments: tuple[str, ...] = ()
     """Names of the environments that are only worked on in this window; empty: it counts where it is asked for."""

@@ -15,7 +15,7 @@ from handlers.clicks import click_of, place_of
 
 log = structlog.get_logger("octocert.handlers")
 
-OURS = re.compile(r"^octocert_(approve|deny|cancel|pause|resume|retry|roll_back|machines)$")
+OURS = re.compile(r"^octocert_(approve|deny|cancel|pause|resume|retry|roll_back|machines|plan_rotation)$")
 
 
 def register(app: App, desk: Desk) -> None:

@@ -25,7 +25,7 @@ class Click:
     run_id: str
     nonce: str
     action: str
-    """`approve`, `deny`, `cancel`, `pause`, `resume`, `retry`, `roll_back` or `machines`."""
+    """`approve`, `deny`, `cancel`, `pause`, `resume`, `retry`, `roll_back`, `machines` or `plan_rotation`."""
     message_ts: str
     at: datetime
     reason: str = ""

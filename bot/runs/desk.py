@@ -10,6 +10,7 @@ from bot.audit import Entry
 from bot.domain.commands import Command, parse
 from bot.domain.errors import UserError
 from bot.domain.inventory import row_of
+from bot.domain.names import targets
 from bot.domain.plan import Request
 from bot.domain.policy import Action, Policy
 from bot.domain.run import Run
@@ -24,6 +25,7 @@ from bot.runs.rotation import Gear
 from bot.runs.selecting import Selecting
 from bot.runs.server_proposals import ServerProposals, is_server
 from bot.runs.steering import Steering
+from bot.runs.sweeps import Sweeps
 from bot.slack import messages
 from bot.slack.inventory_message import MOST_ROWS
 from bot.slack.message import File, Message
@@ -60,6 +62,7 @@ class Desk:
         policy: Policy,
         approvals: Approvals,
         freezing: Freezing,
+        sweeps: Sweeps,
     ) -> None:
         self._gear = gear
         self._inspector = inspector
@@ -67,6 +70,7 @@ class Desk:
         self._policy = policy
         self._proposals = Proposals(gear, inspector, engine, policy, approvals)
         self._freezing = freezing
+        self._sweeps = sweeps
         self._steering = Steering(gear, policy)
         self._intake = Intake(HANDS, lambda asker: self._whisper(asker, messages.problem(UNFINISHED)))
         self._selecting = Selecting(inspector, gear.clock)
@@ -297,9 +301,25 @@ class Desk:
         entries = self._gear.audit.entries(target=target, limit=RECENT * 2)
         self._whisper(asker, messages.history(entries))
 
+    def _plan_found(self, click: Click) -> None:
+        """Propose a rotation of what the radar found, as the person who pressed asks for it."""
+        found = self._sweeps.findings(click.run_id, click.nonce)
+        if not found:
+            raise UserError("I do not know this digest of the radar any more. Use `rotate` with the target's name.")
+        record, every = found[0].record, targets(self._inspector.index())
+        group = next((g for g in every if record in {r.id for r in g.records}), None)
+        if group is None:
+            raise UserError(f"{found[0].target} is no longer in Octopus. Nothing was done.")
+        self._gear.breaker.ask_again()
+        reason = f"the radar found: {', '.join(f.worry.value for f in found)}"
+        self._rotate(Command(name="rotate", arguments=(group.name,), reason=reason), click.asker)
+
     def _press(self, click: Click) -> None:
         asker = click.asker
         self._write_down(asker, "command", f"pressed {click.action}", click.run_id[:24])
+        if click.action == "plan_rotation":
+            self._plan_found(click)
+            return
         run = self._gear.ledger.find(click.run_id)
         gate = self._gear.gates.find(click.run_id, click.nonce) if run and run.nonce != click.nonce else None
         if run is None or (run.nonce != click.nonce and gate is None):

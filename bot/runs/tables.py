@@ -176,6 +176,16 @@ freezes = sa.Table(
 )
 """Freezes; while one is not lifted, no step begins."""
 
+sweeps = sa.Table(
+    "octocert_sweeps",
+    metadata,
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("began", sa.String(40), nullable=False),
+    sa.Column("sweep", sa.Text),
+    sa.Column("told", sa.Boolean, nullable=False, server_default=sa.false()),
+)
+"""What the radar found each time it looked; `sweep` is empty while it looks, `told` where a digest was posted."""
+
 audit = sa.Table(
     "octocert_audit",
     metadata,
