@@ -36,6 +36,7 @@ from bot.runs.desk import Desk
 from bot.runs.directory import Directory
 from bot.runs.engine import DurableEngine
 from bot.runs.freezing import Freezing
+from bot.runs.front import Front
 from bot.runs.gates import Gates
 from bot.runs.guard import Guard
 from bot.runs.inspector import Inspector, Tools
@@ -61,6 +62,7 @@ from bot.settings_policy import policy_of
 from bot.settings_windows import zone_of
 from bot.slack.groups import UserGroups
 from bot.slack.notifier import Notifier
+from bot.slack.publishing import publisher
 from bot.slack.signed_requests import SignedRequests
 from bot.slack.tokens import TokenWatch, authorizer
 from bot.slack.wire import MeasuredClient, SocketMode
@@ -167,6 +169,20 @@ class Bot:
             retention=Retention(engine, self.engine, clock, days=settings.retention.runs_days),
             leads=self._leads,
         )
+        certificates = settings.certificates
+        places = [*settings.policy.channels, *([settings.radar.channel] if settings.radar.channel else [])]
+        self.front = Front(
+            self.ledger,
+            self.inspector,
+            self.freezing,
+            sweeps,
+            self.desk.waiting_for,
+            publisher(client),
+            clock,
+            sources=[*(f"pfx:{n}" for n in sorted(certificates.pfx)), *(f"ca:{n}" for n in sorted(certificates.ca))],
+            channel=places[0] if places else "",
+            is_radar_on=self.radar.is_on,
+        )
         self._client = client
         self._slack = App(
             client=client,
@@ -175,7 +191,7 @@ class Bot:
             request_verification_enabled=False,  # SignedRequests verifies, and stumbles over no malformed header
             logger=logging.getLogger("slack_bolt"),
         )
-        register(self._slack, self.desk, command=settings.slack.command)
+        register(self._slack, self.desk, self.front, command=settings.slack.command)
         self._socket: SocketMode | None = None
         self._requests: SignedRequests | None = None
         if http and settings.slack.signing_secret:
@@ -210,6 +226,7 @@ class Bot:
             )
         self.caretaker.start()
         self.radar.start()
+        self.front.start()
         threading.Thread(target=self._look_at_scope, name="octopus-scope", daemon=True).start()
         if self._requests:
             self._requests.open()
@@ -241,6 +258,7 @@ class Bot:
             self._socket.leave()
         self.caretaker.stop()
         self.radar.stop()
+        self.front.stop()
         # whoever waits for an answer gets it, if it comes within the time that steps have
         closing = threading.Thread(target=self.desk.close, name="desk-closing", daemon=True)
         end = self._clock.monotonic() + self._drain

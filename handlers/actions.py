@@ -1,24 +1,21 @@
 """The buttons. Their values are a run's id and its nonce; everything else is looked up."""
 
 import re
-from http.client import HTTPException
 from typing import Any
 
-import structlog
 from slack_bolt import Ack, App
 from slack_sdk import WebClient
-from slack_sdk.errors import SlackClientError
 
 from bot.runs.desk import Desk
+from bot.runs.front import Front
 from bot.slack import views
 from handlers.clicks import click_of, place_of
-
-log = structlog.get_logger("octocert.handlers")
+from handlers.modals import opened
 
 OURS = re.compile(r"^octocert_(approve|deny|cancel|pause|resume|retry|roll_back|machines|plan_rotation)$")
 
 
-def register(app: App, desk: Desk) -> None:
+def register(app: App, desk: Desk, front: Front) -> None:
     """Listen to our buttons."""
 
     @app.action(OURS)
@@ -31,6 +28,11 @@ def register(app: App, desk: Desk) -> None:
         key = str(action.get("action_ts") or body.get("trigger_id") or "")
         desk.click(click_of(body, what, value, key=key, channel=channel, thread=thread))
 
+    @app.action("octocert_open_rotate")
+    def rotate(ack: Ack, body: dict[str, Any], action: dict[str, Any], client: WebClient) -> None:
+        ack()
+        opened(client, body, front.form(found=str(action.get("value") or "")))
+
     @app.action(re.compile(r".*"))
     def link(ack: Ack) -> None:
         """Acknowledge buttons that only open a page."""
@@ -40,9 +42,4 @@ def register(app: App, desk: Desk) -> None:
 def _asked_why(client: WebClient, body: dict[str, Any], value: str, channel: str, thread: str | None) -> bool:
     """Open the modal that asks for a reason; where Slack cannot, the press itself denies, which is the safe side."""
     run_id, _, nonce = value.partition(":")
-    try:
-        client.views_open(trigger_id=str(body.get("trigger_id") or ""), view=views.deny(run_id, nonce, channel, thread))
-    except (SlackClientError, HTTPException, OSError) as error:
-        log.warning("the reason for a denial could not be asked for", error=type(error).__name__)
-        return False
-    return True
+    return opened(client, body, views.deny(run_id, nonce, channel, thread))

@@ -3,17 +3,22 @@
 from typing import Any
 
 from slack_bolt import Ack, App
+from slack_sdk import WebClient
 
 from bot.runs.asking import Asker
 from bot.runs.desk import Desk
+from bot.runs.front import Front
+from handlers.modals import opened
 
 
-def register(app: App, desk: Desk, *, command: str) -> None:
+def register(app: App, desk: Desk, front: Front, *, command: str) -> None:
     """Listen to the slash command."""
 
     @app.command(command)
-    def slash_command(ack: Ack, body: dict[str, Any]) -> None:
+    def slash_command(ack: Ack, body: dict[str, Any], client: WebClient) -> None:
         ack()
+        if not str(body.get("text") or "").strip() and opened(client, body, front.form(str(body["channel_id"]))):
+            return  # typed alone it asks what to rotate; where that cannot be, it helps
         desk.command(
             str(body.get("text") or ""),
             Asker(

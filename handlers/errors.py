@@ -25,12 +25,15 @@ def register(app: App) -> None:
         channel = (
             body.get("channel_id") or (body.get("channel") or {}).get("id") or (body.get("event") or {}).get("channel")
         )
-        if user and channel:
+        if user:
             message = messages.unexpected(reference)
             thread = (body.get("event") or {}).get("thread_ts")
             try:
-                client.chat_postEphemeral(
-                    channel=channel, user=user, text=message.text, blocks=list(message.blocks), thread_ts=thread
-                )
+                if channel:
+                    client.chat_postEphemeral(
+                        channel=channel, user=user, text=message.text, blocks=list(message.blocks), thread_ts=thread
+                    )
+                else:  # from a modal or the Home tab: there is no channel to whisper in
+                    client.chat_postMessage(channel=user, text=message.text, blocks=list(message.blocks))
             except (SlackClientError, HTTPException, OSError) as problem:
                 log.warning("the person could not be told", reference=reference, error=type(problem).__name__)

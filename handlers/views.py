@@ -4,13 +4,14 @@ from typing import Any
 
 from slack_bolt import Ack, App
 
+from bot.runs.asking import Asker
 from bot.runs.desk import Desk
-from bot.slack import views
+from bot.slack import rotate_view, views
 from handlers.clicks import click_of
 
 
 def register(app: App, desk: Desk) -> None:
-    """Listen to the modal that asks why something is denied."""
+    """Listen to the modals that ask why something is denied, and what is to be rotated."""
 
     @app.view(views.DENY)
     def submitted(ack: Ack, body: dict[str, Any], view: dict[str, Any]) -> None:
@@ -27,3 +28,21 @@ def register(app: App, desk: Desk) -> None:
                 reason=reason,
             )
         )
+
+    @app.view(rotate_view.ROTATE)
+    def asked(ack: Ack, body: dict[str, Any], view: dict[str, Any]) -> None:
+        found = rotate_view.read(view)
+        if isinstance(found, dict):
+            ack(response_action="errors", errors=found)
+            return
+        ack()
+        user = body["user"]
+        identity = str(user["id"])
+        asker = Asker(
+            user=identity,
+            user_name=str(user.get("username") or user.get("name") or identity),
+            channel=found.channel,
+            thread=None,
+            key=f"rotate-{identity}-{view.get('id')}",
+        )
+        desk.ask(found, asker)

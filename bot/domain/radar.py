@@ -121,8 +121,8 @@ def findings_of(facts: TargetFacts, thresholds: Thresholds, now: datetime) -> li
     told = [r.signature_algorithm or "" for r in facts.records]
     if certificate.is_sha1 if certificate else any(t.casefold().startswith(("sha1", "md5")) for t in told):
         note(Worry.SHA1)
-    if facts.consistent is False:
-        note(Worry.DISAGREES, _sides(facts))
+    if facts.consistent is False or facts.instance_error:
+        note(Worry.DISAGREES, facts.instance_error or _sides(facts))
     unreachable = _unreachable(facts)
     if unreachable:
         note(Worry.UNREACHABLE, unreachable)
@@ -136,8 +136,8 @@ def _sides(facts: TargetFacts) -> str:
 
 def _unreachable(facts: TargetFacts) -> str:
     """Return why a target is out of reach, as a phrase; empty where it is not."""
-    if facts.host_error or facts.instance_error:
-        return str(facts.host_error or facts.instance_error)
+    if facts.host_error:
+        return facts.host_error
     away = [r for r in facts.records if r.health is Health.UNAVAILABLE and not r.is_disabled]
     return f"Octopus does not reach {away[0].name} in {away[0].space}" if away else ""
 

@@ -21,10 +21,12 @@ METHODS: dict[str, tuple[str, ...]] = {
     "usergroups.list": ("usergroups:read",),
     "usergroups.users.list": ("usergroups:read",),
     "views.open": (),
+    "views.publish": (),
 }
 """Web API methods that the bot calls, each with the scopes that it needs (docs.slack.dev/reference/methods)."""
 
 EVENTS: dict[str, tuple[str, ...]] = {
+    "app_home_opened": (),
     "app_mention": ("app_mentions:read",),
 }
 """Events that the bot listens to, each with the scopes without which Slack does not send it."""

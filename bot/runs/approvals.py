@@ -112,6 +112,14 @@ class Approvals:
             tip=tip,
         )
 
+    def waits_for(self, asking: Asking, user: str) -> bool:
+        """Whether this person may still decide it, and has not."""
+        now = self._clock.now()
+        if asking.expires and asking.expires <= now:
+            return False
+        is_done = self._policy.person(user) in self.decisions(asking.nonce)
+        return not is_done and self._refuses(asking, user, now) is None
+
     def needed(self, asking: Asking) -> int:
         """Return how many approvals it takes."""
         return max(asking.needed, self._policy.approvals_for(asking.action, environments_of(asking.plan)))

@@ -14,7 +14,7 @@ from bot.domain.names import targets
 from bot.domain.plan import Request
 from bot.domain.policy import Action, Policy
 from bot.domain.run import Run
-from bot.runs.approvals import Approvals
+from bot.runs.approvals import Approvals, Asking
 from bot.runs.asking import Asker, Click
 from bot.runs.engine import DurableEngine
 from bot.runs.freezing import Freezing
@@ -29,6 +29,7 @@ from bot.runs.sweeps import Sweeps
 from bot.slack import messages
 from bot.slack.inventory_message import MOST_ROWS
 from bot.slack.message import File, Message
+from bot.slack.rotate_view import Asked
 from bot.slack.text import clean
 
 log = structlog.get_logger("octocert.desk")
@@ -106,6 +107,38 @@ class Desk:
     def click(self, click: Click) -> None:
         """Take one press of one of our buttons."""
         self._intake.take(click.asker, lambda: self._guarded(click.asker, lambda: self._press(click)))
+
+    def ask(self, asked: Asked, asker: Asker) -> None:
+        """Take what was filled into the modal that asks what to rotate."""
+        self._intake.take(asker, lambda: self._guarded(asker, lambda: self._rotate_asked(asked, asker)))
+
+    def waiting_for(self, run: Run, user: str) -> Asking | None:
+        """Return what of a run waits for a decision that this person may take; None where nothing does."""
+        return self._proposals.waiting_for(run, user)
+
+    def _rotate_asked(self, asked: Asked, asker: Asker) -> None:
+        by_record = {}
+        if asked.records:
+            by_record = {r.id: g.name for g in targets(self._inspector.index()) for r in g.records}
+        names = [by_record[r] for r in asked.records if r in by_record]
+        if len(names) < len(asked.records):
+            raise UserError(
+                f"{len(asked.records) - len(names)} of the chosen targets are no longer in Octopus. Nothing was done; "
+                "choose again."
+            )
+        arguments = tuple(dict.fromkeys((*names, *asked.words)))
+        self._write_down(asker, "command", f"rotate {' '.join(arguments)} --with {asked.source} (chosen in the form)")
+        self._gear.breaker.ask_again()
+        command = Command(
+            name="rotate",
+            arguments=arguments,
+            source=asked.source,
+            order=asked.order,
+            reason=asked.reason,
+            canary=asked.canary,
+            batch=asked.batch,
+        )
+        self._rotate(command, asker)
 
     def _guarded(self, asker: Asker, work: Callable[[], None]) -> None:
         """Do a piece of work once; whatever goes wrong is said to who asked, and nothing fails silently."""

@@ -99,7 +99,7 @@ def counts(sweep: Sweep) -> Line:
 
 def _head(sweep: Sweep, *, is_first: bool) -> Json:
     first: Line = [say("I looked at the whole estate for the first time. ")] if is_first else []
-    after: Line = [say(" I tell what changes from now on, and am quiet otherwise.")] if is_first else []
+    after: Line = [say(". From now on I tell what changes, and am quiet otherwise.")] if is_first else []
     return line(*first, *counts(sweep), *after)
 
 

@@ -8,8 +8,11 @@ from slack_bolt import App
 from slack_bolt.adapter.socket_mode import SocketModeHandler
 from slack_sdk import WebClient
 
+from bot.domain.plan import Order
 from bot.runs.asking import Asker, Click
 from bot.sandbox.slack.server import SlackServer
+from bot.slack import rotate_view
+from bot.slack.rotate_view import Asked
 from handlers import register
 from handlers.events import addressed
 
@@ -33,6 +36,7 @@ class Notebook:
     def __init__(self) -> None:
         self.commands: list[tuple[str, Asker]] = []
         self.clicks: list[Click] = []
+        self.asked: list[tuple[Asked, Asker]] = []
 
     def command(self, text: str, asker: Asker) -> None:
         """Remember a command."""
@@ -43,6 +47,31 @@ class Notebook:
     def click(self, click: Click) -> None:
         """Remember a click."""
         self.clicks.append(click)
+
+    def ask(self, asked: Asked, asker: Asker) -> None:
+        """Remember what was filled in."""
+        self.asked.append((asked, asker))
+
+
+class Window:
+    """A front that shows one target and remembers who looked."""
+
+    def __init__(self) -> None:
+        self.visitors: list[str] = []
+        self.found: list[str] = []
+
+    def form(self, channel: str = "", found: str = "") -> dict[str, Any]:
+        """Return the modal."""
+        self.found.append(found)
+        return rotate_view.form(sources=["new-certificate", "ca:corp"], channel=channel)
+
+    def choices(self, query: str) -> list[dict[str, Any]]:
+        """Return one target, named after what was typed."""
+        return rotate_view.options([rotate_view.Choice(record="Machines-1", label=f"{query}-01")])
+
+    def opened(self, user: str) -> None:
+        """Remember who opened the Home tab."""
+        self.visitors.append(user)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +87,8 @@ def connected(slack: SlackServer) -> Iterator[Notebook]:
     desk: Any = Notebook()
     client = WebClient(token=slack.bot_token, base_url=slack.api_url)
     app = App(client=client, token_verification_enabled=False)
-    register(app, desk, command="/octocert")
+    desk.front = front = Window()
+    register(app, desk, front, command="/octocert")  # type: ignore[arg-type]
     socket = SocketModeHandler(
         app, slack.app_token, web_client=WebClient(token=slack.app_token, base_url=slack.api_url), ping_interval=1
     )
@@ -74,6 +104,7 @@ def desk(connected: Notebook) -> Notebook:
     """Return the desk with an empty notebook."""
     connected.commands.clear()
     connected.clicks.clear()
+    connected.asked.clear()
     return connected
 
 
@@ -173,3 +204,48 @@ def test_what_follows_the_mention_is_meant(text: str, meant: str) -> None:
     """People are polite before it."""
     assert addressed(text, "U0BOT") == meant
     assert addressed(text, None) == text
+
+
+def test_typed_alone_the_command_asks_what_to_rotate(slack: SlackServer, desk: Any) -> None:
+    """The modal knows the channel; its picker asks the bot; what was filled in arrives once."""
+    assert slack.command("rita", "deployments", "  ").acknowledged
+    view = slack.wait_for(lambda: next(iter(slack.views("rita")), None), 10)
+    assert view["callback_id"] == rotate_view.ROTATE
+    assert desk.commands == []
+    assert [o["text"]["text"] for o in slack.suggest("rita", rotate_view.TARGETS, "web")] == ["web-01"]
+
+    receipt = slack.submit_view("rita", {"reason": "yearly"})
+    assert receipt.response["errors"] == {
+        "targets": "Choose at least one target, or say below what they have in common."
+    }
+    receipt = slack.submit_view("rita", {"words": "env:Staging --with pfx:x", rotate_view.TARGETS: "Machines-1"})
+    assert "fields of their own" in receipt.response["errors"]["words"]
+    values = {rotate_view.TARGETS: "Machines-1,Machines-2", "words": "env:Staging not:web-9", "source": "ca:corp"}
+    assert slack.submit_view("rita", {**values, "reason": "yearly", "canary": "2", "order": "documented"}).acknowledged
+    slack.wait_for(lambda: desk.asked, 10)
+    ((asked, asker),) = desk.asked
+    assert asked == Asked(
+        channel="C0DEPLOY",
+        records=("Machines-1", "Machines-2"),
+        words=("env:Staging", "not:web-9"),
+        source="ca:corp",
+        order=Order.DOCUMENTED,
+        reason="yearly",
+        canary=2,
+    )
+    assert (asker.user, asker.channel, asker.thread) == ("U0RITA", "C0DEPLOY", None)
+    assert slack.views("rita") == []
+
+
+def test_the_home_tab_and_its_button(slack: SlackServer, desk: Any) -> None:
+    """Opening it is told; the button opens the modal with what it is about."""
+    slack.open_home("ben")
+    slack.wait_for(lambda: "U0BEN" in desk.front.visitors, 10)
+    button = {"type": "button", "action_id": "octocert_open_rotate", "text": {"type": "plain_text", "text": "Rotate…"}}
+    view = {"type": "home", "blocks": [{"type": "actions", "elements": [{**button, "value": "s-1:4"}]}]}
+    client = WebClient(token=slack.bot_token, base_url=slack.api_url)
+    home = client.views_publish(user_id="U0BEN", view=view)["view"]
+    assert slack.view_action("ben", "octocert_open_rotate", view_id=home["id"]).acknowledged
+    slack.wait_for(lambda: slack.views("ben"), 10)
+    assert desk.front.found[-1] == "s-1:4"
+    slack.close_view("ben")

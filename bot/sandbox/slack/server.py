@@ -20,6 +20,7 @@ from bot.clock import Clock, SystemClock
 from bot.sandbox.slack.calls import SlackError
 from bot.sandbox.slack.chat import post_due
 from bot.sandbox.slack.delivery import ACK_SECONDS, Delivery
+from bot.sandbox.slack.entering import entered, selection
 from bot.sandbox.slack.http_mode import HttpDelivery
 from bot.sandbox.slack.interaction import Interactions
 from bot.sandbox.slack.model import BOT_USER_ID, Call, Channel, Json, Message, Person, Receipt, SlackFaults
@@ -404,10 +405,12 @@ class SlackServer:
         element = self._interactions.element(message.blocks, action)
         return self._await(self._interactions.act(user, message, element, selection(element.kind, element.raw, value)))
 
-    def view_action(self, user: str, action: str, value: str = "", *, view_id: str | None = None) -> Receipt:
+    def view_action(
+        self, user: str, action: str, value: str = "", *, view_id: str | None = None, block_id: str | None = None
+    ) -> Receipt:
         """Press a button or choose from a menu on the top modal (or the named view)."""
         view = self._view(user, view_id)
-        element = self._interactions.element(view["blocks"], action)
+        element = self._interactions.element(view["blocks"], action, block_id)
         chosen = selection(element.kind, element.raw, value) if value else None
         return self._await(self._interactions.act_on_view(user, view["id"], element, chosen, view["state"]["values"]))
 
@@ -425,6 +428,12 @@ class SlackServer:
                 given = (values or {}).get(element["action_id"], (values or {}).get(block["block_id"]))
                 state.setdefault(block["block_id"], {})[element["action_id"]] = entered(element, given)
         return self._await(self._interactions.submit(user, view["id"], state))
+
+    def suggest(self, user: str, action: str, query: str, *, view_id: str | None = None) -> list[Json]:
+        """Type into a picker of the top modal (or the named view); return the options that the bot offers."""
+        view = self._view(user, view_id)
+        element = self._interactions.element(view["blocks"], action)
+        return self._await(self._interactions.suggest(user, element, query, view_id=view["id"]))
 
     def close_view(self, user: str, *, view_id: str | None = None) -> None:
         """Close the top modal (or the named one) without submitting."""
@@ -453,48 +462,3 @@ class SlackServer:
             if view["id"] == view_id:
                 return view
         raise LookupError(f"no modal is open before {person.real_name}")
-
-
-def selection(kind: str, raw: Json, value: str) -> Json:
-    """Return what Slack says was chosen: an option by value or text, or a date, person, channel as given."""
-    singles = {
-        "users_select": "selected_user",
-        "channels_select": "selected_channel",
-        "conversations_select": "selected_conversation",
-        "datepicker": "selected_date",
-        "timepicker": "selected_time",
-    }
-    if kind in singles:
-        return {singles[kind]: value}
-    if kind == "datetimepicker":
-        return {"selected_date_time": int(value)}
-    options = list(
-        raw.get("options") or [option for group in raw.get("option_groups") or [] for option in group["options"]]
-    )
-    if kind.endswith("external_select"):
-        options.append({"text": {"type": "plain_text", "text": value}, "value": value})
-    wanted = value.split(",") if kind.startswith("multi_") or kind == "checkboxes" else [value]
-    chosen = [option for option in options if option["value"] in wanted or option["text"]["text"] in wanted]
-    if kind.startswith("multi_") or kind == "checkboxes":
-        return {"selected_options": chosen}
-    if not chosen:
-        raise LookupError(f"there is no option {value!r}; there are {', '.join(option['value'] for option in options)}")
-    return {"selected_option": chosen[0]}
-
-
-def entered(element: Json, given: str | None) -> Json:
-    """Return an input element's entry of a view's state; without a value, what the element began with."""
-    kind = str(element["type"])
-    if kind.endswith("_input"):
-        return {"type": kind, "value": given if given is not None else element.get("initial_value")}
-    if given is None:
-        initial = {
-            name.replace("initial_", "selected_", 1): value
-            for name, value in element.items()
-            if name.startswith("initial_")
-        }
-        empty: Json = (
-            {"selected_options": []} if kind.startswith("multi_") or kind == "checkboxes" else {"selected_option": None}
-        )
-        return {"type": kind, **(initial or empty)}
-    return {"type": kind, **selection(kind, element, given)}

@@ -142,6 +142,7 @@ const shownMessages = new Map(); // ts → JSON of what is drawn, so that only c
 // A list whose end was in view keeps its end in view, whatever grows or is laid out anew.
 const sticking = new Set(["scroller"]);
 function stick(id) {
+  if (id === "scroller" && state.channel === HOME) return; // it is read from its top
   if (sticking.has(id) && (id === "scroller" || state.panel === "thread")) $(id).scrollTop = $(id).scrollHeight;
 }
 for (const id of ["scroller", "panel-scroller"]) {
@@ -250,6 +251,7 @@ function drawChannel() {
     if ($("messages").dataset.home !== print) {
       const context = { key: view?.id, act: (block, element, chosen) => post("act", { view_id: view.id, block_id: block.block_id, action_id: element.action_id, chosen }), suggest: async () => [] };
       $("messages").replaceChildren(view ? node("div", { class: "home" }, blocksNode(view.blocks, context)) : node("p", { class: "empty muted" }, "octocert has published nothing here yet."));
+      if (!$("messages").dataset.home) $("scroller").scrollTop = 0;
       $("messages").dataset.home = print;
     }
     return;
@@ -452,6 +454,7 @@ async function start() {
   state.me = names.me = (humans.find((person) => [person.name, person.id].includes(wanted)) || humans[0]).id;
   await refresh();
   remember();
+  if (state.channel === HOME) post("home", {});
   mainComposer.focus();
   const stream = new EventSource("/page/stream");
   stream.onmessage = (event) => { if (Number(event.data) !== state.version) refresh(); };

@@ -1,7 +1,7 @@
 // Block Kit as DOM nodes. `context.act(block, element, chosen)` is called when a person presses or chooses something.
 
 import { emoji, appendText } from "/static/emoji.js";
-import { link, markdown, mention, names, node, plain, text } from "/static/mrkdwn.js";
+import { date, link, markdown, mention, names, node, plain, text } from "/static/mrkdwn.js";
 import { input, menu } from "/static/inputs.js";
 
 const ICONS = {
@@ -48,7 +48,7 @@ function inline(item) {
     case "channel": return node("span", { class: "mention" }, `#${names.channels.get(item.channel_id)?.name || item.channel_id}`);
     case "usergroup": return node("span", { class: "mention" }, `@${names.groups.get(item.usergroup_id)?.handle || item.usergroup_id}`);
     case "broadcast": return node("span", { class: "mention" }, `@${item.range}`);
-    case "date": return node("time", {}, new Date(item.timestamp * 1000).toLocaleString());
+    case "date": return node("time", { title: new Date(item.timestamp * 1000).toString() }, date(item.timestamp, item.format, item.fallback));
     case "color": return node("code", {}, item.value);
     default: return document.createTextNode("");
   }

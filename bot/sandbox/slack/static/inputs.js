@@ -53,19 +53,75 @@ function choices(element, id, kind) {
 }
 
 function external(block, element, context, id) {
-  const list = node("datalist", { id: `${id}-list` });
-  const box = node("input", { id, list: `${id}-list`, autocomplete: "off", placeholder: element.placeholder?.text || "Search", "data-action": element.action_id, "data-kind": element.type });
-  let options = element.initial_option ? [element.initial_option] : [];
-  if (element.initial_option) box.value = label(element.initial_option);
-  const frame = node("span", { class: "external" }, box, list);
-  box.addEventListener("input", async () => {
-    if (box.value.length < (element.min_query_length ?? 3)) return;
-    options = await context.suggest(block, element, box.value);
-    list.replaceChildren(...options.map((option) => node("option", { value: label(option) })));
+  const isMulti = element.type.startsWith("multi_");
+  const least = element.min_query_length ?? 3;
+  const most = element.max_selected_items || (isMulti ? 100 : 1);
+  let chosen = element.initial_options || (element.initial_option ? [element.initial_option] : []);
+  let options = [], active = -1, asked = 0, timer = 0;
+  const list = node("div", { class: "suggestions", id: `${id}-list`, role: "listbox", hidden: true });
+  const box = node("input", { id, type: "text", role: "combobox", "aria-controls": `${id}-list`, "aria-expanded": "false", autocomplete: "off", placeholder: element.placeholder?.text || "Search" });
+  const picks = node("span", { class: "picks" });
+  const frame = node("div", { class: "external", "data-action": element.action_id, "data-kind": element.type }, picks, box, list);
+  const close = () => { list.hidden = true; active = -1; box.setAttribute("aria-expanded", "false"); };
+  const show = () => {
+    picks.replaceChildren(...(isMulti ? chosen : []).map((option) => node("span", { class: "pick" }, label(option),
+      node("button", { type: "button", "aria-label": `Remove ${label(option)}`, onclick: () => { chosen = chosen.filter((one) => one !== option); changed(); } }, "×"))));
+    if (!isMulti) box.value = chosen[0] ? label(chosen[0]) : "";
+  };
+  const changed = () => { show(); frame.dispatchEvent(new Event("change")); };
+  const take = (option) => {
+    if (!isMulti) chosen = [option];
+    else if (chosen.length < most) chosen = [...chosen, option];
+    if (isMulti) box.value = "";
+    close();
+    changed();
+    box.focus();
+    if (isMulti) list.hidden = true;
+  };
+  const draw = () => {
+    const free = options.filter((option) => !isMulti || !chosen.some((one) => one.value === option.value));
+    const rows = free.map((option, index) => node("div", { class: "suggestion", role: "option", "aria-selected": String(index === active) }, label(option)));
+    rows.forEach((row, index) => row.addEventListener("mousedown", (event) => { event.preventDefault(); take(free[index]); }));
+    list.replaceChildren(...(rows.length ? rows : [node("div", { class: "suggestion muted" }, "No results")]));
+    list.hidden = false;
+    box.setAttribute("aria-expanded", "true");
+    rows[active]?.scrollIntoView({ block: "nearest" });
+    return free;
+  };
+  const ask = async () => {
+    const mine = (asked += 1);
+    if (box.value.length < least) { close(); return; }
+    const found = await context.suggest(block, element, box.value);
+    if (mine !== asked || document.activeElement !== box) return;
+    options = found;
+    active = found.length ? 0 : -1;
+    draw();
+  };
+  box.addEventListener("input", () => {
+    clearTimeout(timer);
+    asked += 1;
+    [options, active] = [[], -1]; // what was found for another word may not be chosen by this one
+    list.replaceChildren(node("div", { class: "suggestion muted" }, "Searching…"));
+    timer = setTimeout(ask, 150);
   });
-  frame.dataset.action = element.action_id;
-  frame.dataset.kind = element.type;
-  frame.chosen = () => ({ selected_option: options.find((option) => label(option) === box.value) ?? null });
+  box.addEventListener("change", (event) => event.stopPropagation());
+  box.addEventListener("focus", ask);
+  box.addEventListener("click", () => { if (list.hidden) ask(); });
+  box.addEventListener("blur", () => { asked += 1; close(); if (!isMulti) show(); });
+  box.addEventListener("keydown", (event) => {
+    if (event.key === "Backspace" && !box.value && isMulti && chosen.length) { chosen = chosen.slice(0, -1); changed(); }
+    if (list.hidden) { if (event.key === "ArrowDown") ask(); else if (event.key === "Enter") event.preventDefault(); return; }
+    const free = options.filter((option) => !isMulti || !chosen.some((one) => one.value === option.value));
+    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+      active = Math.max(0, Math.min(free.length - 1, active + (event.key === "ArrowDown" ? 1 : -1)));
+      draw();
+    } else if (event.key === "Enter" && free[active]) take(free[active]);
+    else if (event.key === "Escape") { event.stopPropagation(); close(); }
+    else return;
+    event.preventDefault();
+  });
+  frame.chosen = () => (isMulti ? { selected_options: chosen } : { selected_option: chosen[0] ?? null });
+  show();
   return frame;
 }
 

@@ -29,7 +29,7 @@ export function mention(user) {
   return node("span", { class: `mention${user === names.me ? " me" : ""}` }, `@${person ? person.real_name : user}`);
 }
 
-function date(timestamp, format, fallback) {
+export function date(timestamp, format, fallback) {
   const at = new Date(Number(timestamp) * 1000);
   if (Number.isNaN(at.getTime())) return fallback || format;
   const day = at.toLocaleDateString(undefined, { year: "numeric", month: "short", day: "numeric" });
