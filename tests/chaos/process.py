@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 
 
 class BotProcess:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bot.domain.plan import StepKind
-from tests.chaos.process import BotProcess
+from tests.chaos.process import START_SECONDS, BotProcess
 from tests.scenarios.town import Town
 
 pytestmark = pytest.mark.timeout(180)
@@ -19,7 +19,7 @@ def town(tmp_path: Path) -> Iterator[Town]:
     built.process = BotProcess(built.sandbox.config, tmp_path / "bot.log")
     try:
         built.process.start()
-        built.slack.wait_connected(30)
+        built.slack.wait_connected(START_SECONDS)
         yield built
     finally:
         built.process.kill()
@@ -31,7 +31,7 @@ def test_a_plan_waits_for_its_approval_while_the_bot_is_dead(town: Town) -> None
     root = town.ask("rita", "rotate web-01")
     town.process.kill()
     town.process.start()
-    town.slack.wait_connected(30)
+    town.slack.wait_connected(START_SECONDS)
     town.press("ada", root, "Approve")
     town.end(root, 90)
     town.assert_good("web-01")

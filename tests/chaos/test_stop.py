@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bot.domain.plan import StepKind
-from tests.chaos.process import BotProcess
+from tests.chaos.process import START_SECONDS, BotProcess
 from tests.scenarios.town import Town
 
 pytestmark = pytest.mark.timeout(180)
@@ -20,7 +20,7 @@ def town(tmp_path: Path) -> Iterator[Town]:
     built.process = BotProcess(built.sandbox.config, tmp_path / "bot.log")
     try:
         built.process.start()
-        built.slack.wait_connected(30)
+        built.slack.wait_connected(START_SECONDS)
         yield built
     finally:
         built.process.kill()
@@ -66,7 +66,7 @@ def test_who_waits_for_an_answer_is_told_that_there_will_be_none(tmp_path: Path)
     town.process = BotProcess(town.sandbox.config, tmp_path / "bot.log")
     try:
         town.process.start()
-        town.slack.wait_connected(30)
+        town.slack.wait_connected(START_SECONDS)
         town.octopus.faults.down = True
         town.ask_quietly("rita", "rotate web-01", "Looking at")
         begin = time.monotonic()

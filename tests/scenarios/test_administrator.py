@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from bot.sandbox.sandbox import Sandbox
-from tests.chaos.process import BotProcess
+from tests.chaos.process import START_SECONDS, BotProcess
 from tests.scenarios.town import DEADLINES, Town, free_address
 
 PROGRAM = Path(sys.executable).with_name("octocert")
@@ -135,7 +135,7 @@ def test_from_nothing_to_a_rotation(town: Town, tmp_path: Path) -> None:
 
     town.process = BotProcess(config, tmp_path / "bot.log")
     town.process.start()
-    town.slack.wait_connected(30)
+    town.slack.wait_connected(START_SECONDS)
     town.rotate("web-01")
     town.assert_good("web-01")
     done = octocert("doctor", "--config", config, "--host", "web-01", "--json")

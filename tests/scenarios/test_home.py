@@ -167,4 +167,4 @@ def test_an_expired_plan_waits_for_nobody(town: Town) -> None:
     sees(town, "ada", "asked for by")
     town.clock.shift += timedelta(hours=1)
     town.wait(lambda: "Nothing waits for your approval" in home(town, "ada"))
-    assert "xpired" in town.end(root).content
+    town.wait(lambda: "xpired" in town.end(root).content)

@@ -57,7 +57,7 @@ def test_one_tentacle_in_two_spaces_has_both_records_corrected(town: Town) -> No
     """All records or none."""
     root = town.rotate("shared-01")
     town.assert_good("shared-01")
-    assert "Payments" in town.thread(root)
+    assert "Payments" in town.says(root, "Payments")
 
 
 def test_two_instances_on_a_host_are_told_apart(town: Town) -> None:

@@ -90,9 +90,9 @@ def test_rotated_tokens_of_slack_are_used_without_a_restart(town: Town) -> None:
     assert town.bot
     for name, value in zip(("bot", "app"), town.slack.rotate_tokens(), strict=True):
         (town.sandbox.state / "secrets" / f"slack-{name}-token").write_text(value)
-    before = town.slack.calls("apps.connections.open")
+    slack = town.slack
+    before = list(slack.hub.connections)
     town.bot.tokens.look()
-    town.wait(lambda: len(town.slack.calls("apps.connections.open")) > len(before))
-    town.slack.wait_connected()
+    town.wait(lambda: slack.connections and not any(c in before for c in slack.hub.connections))
     town.rotate("web-01")
     town.assert_good("web-01")

@@ -147,11 +147,16 @@ class Town:
         return self.sandbox.estate.instances[name]
 
     def ask(self, person: str, text: str) -> Message:
-        """Have a person send the command; return the bot's public answer."""
+        """Have a person send the command; return the bot's public answer, which no radar message is."""
         before = {m.ts for m in self.slack.messages()}
         receipt = self.slack.command(person, "deployments", text)
         assert receipt.acknowledged, receipt.error
-        return self.wait(lambda: next((m for m in self.slack.messages() if m.ts not in before and m.is_bot), None))
+
+        def answer() -> Message | None:
+            new = [m for m in self.slack.messages() if m.ts not in before and m.is_bot]
+            return next((m for m in new if not m.text.startswith("Radar")), None)
+
+        return self.wait(answer)
 
     def ask_quietly(self, person: str, text: str, words: str = "") -> str:
         """Have a person send the command; return the answer that only they see and that holds these words."""
@@ -181,8 +186,11 @@ class Town:
         assert self.slack.submit_view(person, {"reason": reason}).acknowledged
 
     def end(self, root: Message, seconds: float = RUN_SECONDS) -> Message:
-        """Wait until nothing happens any more in a run; return its root message."""
-        return self.wait(lambda: (m := self.slack.message(root.ts)) and is_over(m) and m, seconds) or root
+        """Wait until nothing happens any more in a run and all of it stands in Slack; return its root message."""
+        self.wait(lambda: (m := self.slack.message(root.ts)) and is_over(m), seconds)
+        if bot := self.bot:
+            self.wait(lambda: bot.notifier.flush(0))
+        return self.slack.message(root.ts) or root
 
     def thread(self, root: Message) -> str:
         """Return all that stands in a thread."""

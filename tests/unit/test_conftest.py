@@ -52,7 +52,7 @@ def test_a_skip_is_a_failure_where_all_is_required(tmp_path, required, closing, 
         },
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
         check=False,
     )
     assert closing in done.stdout.splitlines()[-1], done.stdout
