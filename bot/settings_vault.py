@@ -1,15 +1,14 @@
 """The table [vault] of the configuration: how secrets are read from HashiCorp Vault."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from bot.secrets import SecretReference
 from bot.settings_tables import Table
 from bot.settings_values import ExistingFile, Reference, WebAddress, problem
 
-SERVICE_ACCOUNT = SecretReference("file:/var/run/secrets/kubernetes.io/serviceaccount/token")
+SERVICE_ACCOUNT = "file:/var/run/secrets/kubernetes.io/serviceaccount/token"
 """Where Kubernetes puts a pod's token."""
 
 
@@ -28,8 +27,8 @@ class Vault(Table):
     """For auth = "approle": the secret id."""
     role: str | None = Field(default=None, min_length=1)
     """For auth = "kubernetes": the role in Vault."""
-    jwt: Reference = SERVICE_ACCOUNT
-    """For auth = "kubernetes": the pod's token."""
+    jwt: Reference | None = None
+    """For auth = "kubernetes": the pod's token; where Kubernetes puts it unless said otherwise."""
     mount: str = Field(default="secret", pattern=r"^[A-Za-z0-9_./-]+$")
     """Where the key-value engine is mounted."""
     namespace: str | None = Field(default=None, min_length=1)
@@ -37,9 +36,17 @@ class Vault(Table):
     ca_file: ExistingFile | None = None
     """CA certificates (PEM) that vouch for Vault; without it, those of the bot's installation (certifi)."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_the_pods_token(cls, data: Any) -> Any:
+        # no default of the field: every reference is read at start, and only a pod has this file
+        if isinstance(data, dict) and data.get("auth") == "kubernetes":
+            return {"jwt": SERVICE_ACCOUNT} | data
+        return data
+
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
-        needed = {"token": ("token",), "approle": ("role_id", "secret_id"), "kubernetes": ("role",)}[self.auth]
+        needed = {"token": ("token",), "approle": ("role_id", "secret_id"), "kubernetes": ("role", "jwt")}[self.auth]
         missing = [key for key in needed if not getattr(self, key)]
         if missing:
             raise problem(f"needs {' and '.join(missing)} for auth = “{self.auth}”.")

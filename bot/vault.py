@@ -59,7 +59,66 @@ class Vault:
                 f"Vault answered {mount}/sign/{role} without a certificate. Check mount and role."
             ) from None
 
-    def _pki(self, mount: str, role: str, ask: Callable[[hvac.Client], Any]) -> Any:
+    def revoke(self, mount: str, serial: str) -> None:
+        """Revoke a certificate of a PKI engine by its serial number in hex digits; UserError where it refuses."""
+        parts = serial.zfill(len(serial) + len(serial) % 2).lower()
+        spelt = ":".join(parts[i : i + 2] for i in range(0, len(parts), 2))
+        self._pki(
+            mount,
+            "",
+            lambda client: client.secrets.pki.revoke_certificate(serial_number=spelt, mount_point=mount),
+            path=f"{mount}/revoke",
+        )
+
+    def state(self) -> str:
+        """Return `ready`, `sealed` or `not initialised`, without a login; UserError where nobody answers."""
+        client = self._client_of(token="")
+        try:
+            answer = client.sys.read_health_status(method="GET", standby_ok=True)
+            # the library returns the document for 200, the whole answer for everything else
+            told = answer if isinstance(answer, dict) else answer.json()
+            if not told["initialized"]:
+                return "not initialised"
+            return "sealed" if told["sealed"] else "ready"
+        except (VaultError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self._unreachable(error) from None
+
+    def seconds_left(self) -> float | None:
+        """Log in and return how long the login holds, None for ever; UserError, with the mend, where it is refused."""
+        try:
+            data = self._at_hand().auth.token.lookup_self()["data"]
+            return float(data["ttl"]) if data["expire_time"] else None
+        except VaultError as error:
+            told = " ".join(str(t) for t in error.errors or [type(error).__name__])
+            raise UserError(
+                f"Vault refuses the login: {told[:LONGEST_TOLD].strip()}. Check auth under [vault] and what belongs to "
+                "it: the token, the role or the secret id."
+            ) from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise self._unreachable(error) from None
+
+    def capabilities(self, *paths: str) -> dict[str, frozenset[str]]:
+        """Return what our token may do under each path, such as `read` and `update`; UserError where it refuses."""
+        answer = self._pki(
+            "", "", lambda client: client.sys.get_capabilities(list(paths)), path="sys/capabilities-self"
+        )
+        told = answer.get("data", answer)
+        return {path: frozenset(told.get(path) or ()) for path in paths}
+
+    def role(self, mount: str, role: str) -> Mapping[str, Any] | None:
+        """Return what a PKI engine says of a role, None if it has none of that name; UserError where it refuses."""
+        path = f"{mount}/roles/{role}"
+
+        def ask(client: hvac.Client) -> Any:
+            try:
+                return client.secrets.pki.read_role(name=role, mount_point=mount)["data"]
+            except InvalidPath:
+                return None
+
+        found: Mapping[str, Any] | None = self._pki(mount, role, ask, path=path)
+        return found
+
+    def _pki(self, mount: str, role: str, ask: Callable[[hvac.Client], Any], *, path: str = "") -> Any:
         # not under the lock: the targets of a wave have theirs signed at the same time
         try:
             try:
@@ -71,7 +130,7 @@ class Vault:
         except Forbidden:
             raise UserError(
                 "Vault refuses our token. Check [vault], and that the policy of the bot's role allows update on "
-                f"{mount}/sign/{role or 'ROLE'}."
+                f"{path or f'{mount}/sign/' + (role or 'ROLE')}."
             ) from None
         except InvalidPath:
             raise UserError(f"Vault has no PKI engine “{mount}”, or it has no issuer. Correct mount.") from None
@@ -80,10 +139,14 @@ class Vault:
             told = " ".join(str(t) for t in error.errors or [type(error).__name__])
             raise UserError(f"Vault refuses: {told[:LONGEST_TOLD].strip()}") from None
         except (OSError, ValueError) as error:
-            raise UserError(
-                f"Vault at {self._settings.address} cannot be asked ({type(error).__name__}). Check [vault] address "
-                "and ca_file."
-            ) from None
+            raise self._unreachable(error) from None
+
+    def _unreachable(self, error: Exception) -> UserError:
+        """Return what is told where Vault gave no usable answer: the class only, for a library's text may quote."""
+        return UserError(
+            f"Vault at {self._settings.address} cannot be asked ({type(error).__name__}). Check [vault] address "
+            "and ca_file."
+        )
 
     def _at_hand(self) -> hvac.Client:
         with self._lock:
@@ -135,6 +198,15 @@ class Vault:
     def _logged_in(self) -> hvac.Client:
         settings = self._settings
         token = settings.token.read().reveal() if settings.auth == "token" and settings.token else ""
+        client = self._client_of(token)
+        if settings.auth == "approle" and settings.secret_id:
+            client.auth.approle.login(role_id=settings.role_id, secret_id=settings.secret_id.read().reveal())
+        elif settings.auth == "kubernetes" and settings.jwt:
+            client.auth.kubernetes.login(role=settings.role, jwt=settings.jwt.read().reveal())
+        return client
+
+    def _client_of(self, token: str) -> hvac.Client:
+        settings = self._settings
         client = hvac.Client(  # type: ignore[no-untyped-call]
             url=settings.address,
             token=token,
@@ -145,8 +217,4 @@ class Vault:
         )
         # or variables of the environment could exchange the CAs, or send the requests elsewhere
         client.session.trust_env = False
-        if settings.auth == "approle" and settings.secret_id:
-            client.auth.approle.login(role_id=settings.role_id, secret_id=settings.secret_id.read().reveal())
-        elif settings.auth == "kubernetes":
-            client.auth.kubernetes.login(role=settings.role, jwt=settings.jwt.read().reveal())
         return client

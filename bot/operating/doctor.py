@@ -4,11 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bot import logs
-from bot.certificates.sources import Sources
 from bot.clock import Clock
 from bot.domain.errors import SettingsError
-from bot.operating import doctor_hosts, doctor_octopus, doctor_slack
-from bot.operating.examination import Examination, FailedCheckError, Good, split
+from bot.operating import doctor_certificates, doctor_hosts, doctor_octopus, doctor_slack, doctor_vault
+from bot.operating.examination import Examination, FailedCheckError, Good, secret_check, split
 from bot.runs import database_look
 from bot.secrets import SecretReference
 from bot.settings import Settings, load
@@ -34,23 +33,18 @@ def examine(
     """Return the result of all checks; `hosts` names targets to visit, otherwise `sample` of them are chosen."""
     found = Examination(on_begin)
     if not found.check(CONFIGURATION, lambda: _configuration(config)):
-        for name in ("secrets", DATABASE, "slack", "octopus", "hosts"):
+        for name in ("secrets", DATABASE, "certificates", "slack", "octopus", "hosts"):
             found.skip(name, f"“{CONFIGURATION}” is not in order")
         return found
     settings: Settings = found.value(CONFIGURATION)
-    _secrets(found, settings)
-    needs = [secret_of("[database] url_password")] if settings.database.url_password else []
+    _secrets(found, settings, clock)
+    needs = [secret_check("[database] url_password")] if settings.database.url_password else []
     found.check(DATABASE, lambda: _database(settings), needs=needs)
-    _pfx(found, settings, clock)
+    doctor_certificates.examine(found, settings, clock)
     doctor_slack.examine(found, settings)
     index = doctor_octopus.examine(found, settings, clock)
     doctor_hosts.examine(found, settings, clock, index, hosts=hosts, sample=sample)
     return found
-
-
-def secret_of(setting: str) -> str:
-    """Return the name of the check of a setting's secret."""
-    return f"secret: {setting}"
 
 
 def _configuration(path: Path) -> Good:
@@ -70,8 +64,14 @@ def _configuration(path: Path) -> Good:
     return Good(f"{path} is complete.", settings, " ".join(settings.cautions))
 
 
-def _secrets(found: Examination, settings: Settings) -> None:
-    for setting, reference in settings.references():
+def _secrets(found: Examination, settings: Settings, clock: Clock) -> None:
+    """Look for all secrets; those that lie in Vault last, for they need others and a Vault that answers."""
+    references = sorted(settings.references(), key=lambda r: r[1].kind == "vault")
+    is_vault_seen = False
+    for setting, reference in references:
+        if reference.kind == "vault" and not is_vault_seen:
+            doctor_vault.examine(found, settings, clock)
+            is_vault_seen = True
 
         def look(reference: SecretReference = reference) -> Good:
             try:
@@ -84,25 +84,11 @@ def _secrets(found: Examination, settings: Settings) -> None:
             logs.hide(secret.reveal())
             return Good(f"{reference} is there.", secret)
 
-        found.check(secret_of(setting), look)
+        found.check(secret_check(setting), look, needs=[doctor_vault.LOGIN] if reference.kind == "vault" else [])
+    if not is_vault_seen:
+        doctor_vault.examine(found, settings, clock)
 
 
 def _database(settings: Settings) -> Good:
     password = settings.database.url_password
     return Good(database_look.look(settings.database.url, password.read() if password else None))
-
-
-def _pfx(found: Examination, settings: Settings, clock: Clock) -> None:
-    files = settings.certificates.pfx
-    sources = Sources({name: (pfx.path, pfx.password) for name, pfx in files.items()})
-    for name, pfx in files.items():
-
-        def look(name: str = name) -> Good:
-            now = clock.now()
-            details = sources.check(name, now)
-            for caution in sources.cautions(name):
-                raise FailedCheckError(*split(caution))
-            return Good(f"{details.subject}, {details.days_left(now)} days left.")
-
-        needs = [secret_of(f"[certificates.pfx.{name}] password")] if pfx.password else []
-        found.check(f"pfx {name}", look, needs=needs)

@@ -23,8 +23,9 @@ from bot.windows.visit import Visits
 
 HOSTS = "hosts"
 CONNECT_SECONDS = 5.0
-POWERSHELL = (5, 1)
-"""The oldest PowerShell that the scripts are written for."""
+POWERSHELL, OLDEST = (5, 1), (4, 0)
+"""The PowerShell that the scripts are written for, and the oldest whose language holds all that they use: that of
+Windows Server 2012 R2."""
 SKEW_SECONDS = 300
 """How far a host's clock may be off: Kerberos takes no more, and a new certificate may not be valid yet there."""
 HINT_SECONDS = 30
@@ -239,16 +240,18 @@ def _powershell(facts: HostFacts | RemoteError) -> Good:
         )
     parts = facts.powershell.split(".")
     version = tuple(int(p) for p in parts[:2] if p.isdigit())
-    if version < POWERSHELL:
+    if version < OLDEST:
         raise FailedCheckError(
-            f"PowerShell {facts.powershell} is too old.", "Install Windows Management Framework 5.1 on the host."
+            f"PowerShell {facts.powershell} is too old: the scripts need 4.0.",
+            "Install Windows Management Framework 5.1 on the host.",
         )
     if facts.language_mode != "FullLanguage":
         raise FailedCheckError(
             f"PowerShell runs in {facts.language_mode}, in which the scripts cannot work.",
             "Allow the scripts in AppLocker or WDAC; the README names the hash of the bootstrap.",
         )
-    return Good(f"{facts.powershell}, {facts.language_mode}.", facts)
+    hint = "It will do. Windows Management Framework 5.1 is better: the scripts are tried in its language."
+    return Good(f"{facts.powershell}, {facts.language_mode}.", facts, advice=hint if version < POWERSHELL else "")
 
 
 def _clock(facts: HostFacts) -> Good:

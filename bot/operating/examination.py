@@ -123,6 +123,11 @@ class Examination:
         )
 
 
+def secret_check(setting: str) -> str:
+    """Return the name of the check of a setting's secret."""
+    return f"secret: {setting}"
+
+
 def split(text: str) -> tuple[str, str]:
     """Return what happened and what to do: our errors say first the one and then, in further sentences, the other."""
     head, dot, rest = text.partition(". ")

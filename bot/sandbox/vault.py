@@ -1,7 +1,8 @@
 """A stand-in for HashiCorp Vault: key-value version 2, a PKI engine, logins by token, approle and kubernetes.
 
 Sources: developer.hashicorp.com/vault/api-docs (secret/kv/kv-v2, auth/approle, auth/kubernetes); paths and error bodies
-are those that hvac is written for. Lease times, policies and renewal are left out: a token is good or it is not.
+are those that hvac is written for. Renewal is left out: a token is good or it is not. Of policies there is what may be
+taken away by path (`denied`).
 """
 
 import secrets
@@ -32,6 +33,12 @@ class VaultServer:
         self.pki: PkiEngine | None = None
         """What is mounted at `pki`."""
         self.signed = 0
+        self.revoked: list[str] = []
+        """Serial numbers that the PKI engine revoked, as hex digits without colons."""
+        self.denied: set[str] = set()
+        """Paths that the policy of every token leaves out, such as `pki/revoke`."""
+        self.lease_seconds = 0
+        """How long a token holds; 0 for ever."""
         self.sealed = False
         self.reads = 0
         self.logins = 0
@@ -42,6 +49,11 @@ class VaultServer:
             Route("/v1/secret/data/{path:path}", self._secret, methods=["GET"]),
             Route("/v1/pki/ca/pem", self._authority, methods=["GET"]),
             Route("/v1/pki/sign/{role}", self._sign, methods=["POST", "PUT"]),
+            Route("/v1/pki/roles/{role}", self._role, methods=["GET"]),
+            Route("/v1/pki/revoke", self._revoke, methods=["POST", "PUT"]),
+            Route("/v1/sys/health", self._health, methods=["GET"]),
+            Route("/v1/sys/capabilities-self", self._capabilities, methods=["POST"]),
+            Route("/v1/auth/token/lookup-self", self._lookup, methods=["GET"]),
         ]
         self._web = WebServer(Starlette(routes=routes), "127.0.0.1", 0, files)
 
@@ -85,7 +97,45 @@ class VaultServer:
             return JSONResponse({"errors": ["Vault is sealed"]}, 503)
         if not for_anybody and request.headers.get("X-Vault-Token") not in {self.token, *self._given}:
             return JSONResponse({"errors": ["permission denied"]}, 403)
+        if request.url.path.removeprefix("/v1/") in self.denied:
+            return JSONResponse({"errors": ["1 error occurred:\n\t* permission denied\n\n"]}, 403)
         return None
+
+    async def _health(self, _: Request) -> Response:
+        # 503 is what a sealed one answers; a load balancer reads the number, people the document
+        document = {"initialized": True, "sealed": self.sealed, "standby": False, "version": "1.18.3"}
+        return JSONResponse(document, 503 if self.sealed else 200)
+
+    async def _lookup(self, request: Request) -> Response:
+        if refusal := self._refusal(request):
+            return refusal
+        expires = "2026-12-31T12:00:00Z" if self.lease_seconds else None
+        return JSONResponse({"data": {"ttl": self.lease_seconds, "expire_time": expires, "policies": ["default"]}})
+
+    async def _capabilities(self, request: Request) -> Response:
+        if refusal := self._refusal(request):
+            return refusal
+        paths = (await request.json())["paths"]
+        told = {path: ["deny"] if path in self.denied else ["read", "update"] for path in paths}
+        return JSONResponse({"data": told, **told})
+
+    async def _role(self, request: Request) -> Response:
+        if refusal := self._refusal(request):
+            return refusal
+        role = self.pki.roles.get(request.path_params["role"]) if self.pki else None
+        if role is None:
+            return JSONResponse({"errors": []}, 404)
+        seconds = int(role.max_ttl.total_seconds())
+        return JSONResponse({"data": {"max_ttl": seconds, "key_type": "rsa", "key_bits": role.key_bits}})
+
+    async def _revoke(self, request: Request) -> Response:
+        if refusal := self._refusal(request):
+            return refusal
+        serial = str((await request.json()).get("serial_number") or "").replace(":", "").lstrip("0")
+        if self.pki is None or serial not in self.pki.serials:
+            return JSONResponse({"errors": [f"certificate with serial {serial} not found"]}, 400)
+        self.revoked.append(serial)
+        return JSONResponse({"data": {"revocation_time": 1_767_225_600, "state": "revoked"}})
 
     async def _authority(self, request: Request) -> Response:
         if refusal := self._refusal(request, for_anybody=True):

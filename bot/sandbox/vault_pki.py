@@ -1,6 +1,7 @@
 """A PKI engine for the sandbox's Vault: it shows its certificate and signs requests by roles.
 
-Sources: developer.hashicorp.com/vault/api-docs/secret/pki (`ca/pem`, `sign/:name`); UNVERIFIED against a real Vault.
+Sources: developer.hashicorp.com/vault/api-docs/secret/pki (`ca/pem`, `sign/:name`, `roles/:name`, `revoke`);
+UNVERIFIED against a real Vault.
 """
 
 import secrets
@@ -38,6 +39,8 @@ class PkiEngine:
 
     issuer: Identity
     roles: dict[str, Role] = field(default_factory=dict)
+    serials: set[str] = field(default_factory=set)
+    """What it signed and therefore can revoke, as lower-case hex digits."""
     signs_with: Identity | None = None
     """Another issuer than the one that it shows: its default was exchanged a moment ago."""
 
@@ -63,6 +66,7 @@ class PkiEngine:
             if role.allowed_domains and not asked.endswith(tuple(f".{d}" for d in role.allowed_domains)):
                 raise RoleError(f"common name {asked} not allowed by this role")
         certificate = self._signed(public, common, names, min(_seconds(body.get("ttl")) or role.max_ttl, role.max_ttl))
+        self.serials.add(f"{certificate.serial_number:x}")
         return {
             "request_id": secrets.token_hex(16),
             "data": {

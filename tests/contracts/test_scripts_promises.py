@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import shutil
 import stat
 import time
@@ -319,6 +320,21 @@ def test_scripts_are_ascii_and_name_no_drive(read: Callable[[], str]) -> None:
     text = read()
     assert text.isascii()
     assert "C:\\" not in text
+
+
+NEWER = re.compile(
+    r"::new\(|^\s*(class|enum|using)\s|\?\?|\?\.|&&|\|\||-Parallel|New-TemporaryFile|Get-ItemPropertyValue|"
+    r"(Compress|Expand)-Archive|Get-ComputerInfo|Write-Information|-NoNewline|ConvertFrom-Json\s+-",
+    re.MULTILINE,
+)
+"""What Windows PowerShell learned after 4.0, as far as somebody might write it here without thinking."""
+
+
+@pytest.mark.parametrize("read", [lambda: BOOTSTRAP, lambda: script("inspect"), lambda: script("apply")])
+def test_scripts_keep_to_what_powershell_4_knows(read: Callable[[], str]) -> None:
+    """Windows Server 2012 R2 has no newer one unless somebody installed it, and the doctor says that 4.0 will do."""
+    code = "\n".join(line for line in read().splitlines() if not line.lstrip().startswith("#"))
+    assert NEWER.findall(code) == []
 
 
 @pytest.mark.parametrize("part", ["common", "trust", "server"])

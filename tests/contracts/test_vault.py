@@ -57,6 +57,8 @@ def test_the_configuration_reads_from_vault_and_a_rotated_secret_is_used(server:
     text = MINIMAL.replace('"env:BOT"', '"vault:octocert/slack#bot_token"')
     (tmp_path / "octocert.toml").write_text(f'{text}\n[vault]\naddress = "{server.url}"\ntoken = "file:token"\n')
     settings = load(tmp_path / "octocert.toml")
+    assert "[vault] token" in dict(settings.references())
+    assert "[vault] jwt" not in dict(settings.references()), "only a pod has that file, and everything is read at start"
     assert settings.slack.bot_token.read().reveal() == CANARY
     assert CANARY not in repr(settings)
 

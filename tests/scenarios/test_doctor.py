@@ -14,8 +14,9 @@ from bot.operating import manifest
 from bot.operating.doctor import examine
 from bot.operating.examination import Check, Examination
 from bot.sandbox.octopus.permissions import SPACE_PERMISSIONS, SYSTEM_PERMISSIONS
+from bot.sandbox.pki import Authority
 from bot.sandbox.sandbox import PFX_PASSWORD, Sandbox
-from bot.sandbox.windows.host import Host
+from bot.sandbox.windows.host import WINDOWS_2012_R2, Host
 from tests.scenarios.town import DEADLINES
 
 
@@ -80,6 +81,16 @@ def locked_otherwise(sandbox: Sandbox) -> None:
     assert isinstance(found.key, rsa.RSAPrivateKey)
     lock = BestAvailableEncryption(b"another one")
     path.write_bytes(pkcs12.serialize_key_and_certificates(None, found.key, found.cert.certificate, None, lock))
+
+
+def another_ca(sandbox: Sandbox) -> None:
+    """Exchange the certificate of the CA named demo, but not its key."""
+    (sandbox.state / "certificates" / "ca.pem").write_bytes(Authority(sandbox.state / "another").identity.pem)
+
+
+def no_ca(sandbox: Sandbox) -> None:
+    """Name the certificate of a host as that of the CA."""
+    (sandbox.state / "certificates" / "ca.pem").write_bytes(sandbox.world.ca.issue("web-01").pem)
 
 
 def secret(name: str, value: str, mode: int = 0o600) -> Callable[[Sandbox], None]:
@@ -212,12 +223,16 @@ TROUBLES: dict[str, tuple[Callable[[Sandbox], None], str, str, str]] = {
     "no database": (database(b"not a database, whatever its name says" * 9), "database", "SQLite", "backup"),
     "newer database": (newer_database, "database", "newer octocert", "Install that version"),
     "PFX password": (locked_otherwise, "pfx demo", "password", ""),
+    "CA's key of another": (another_ca, "ca demo", "does not belong to its certificate", "[certificates.ca.demo]"),
+    "CA that is none": (no_ca, "ca demo", "not that of a CA", "[certificates.ca.demo]"),
+    "CA's key open": (secret("ca-key", "x", 0o644), "secret: [certificates.ca.demo] key", "by everybody", "chmod 600"),
+    "CA's key is no key": (secret("ca-key", "x"), "ca demo", "cannot be read", "[certificates.ca.demo]"),
     "no such name": (address_of_web_01("no-such-host.invalid"), "host web-01: name", "does not resolve", "[[hosts]]"),
     "no listener": (address_of_web_01("127.0.0.1"), "host web-01: port", "refuses", "winrm enumerate"),
     "untrusted": (untrusted_listener, "host web-01: TLS", "not accepted", "ca_file"),
     "refused login": (fault(wrong_password=True), "host web-01: login", "refused the login", "password reference"),
     "no administrator": (profile(elevated=False), "host web-01: rights", "no administrator", "Administrators"),
-    "old PowerShell": (profile(powershell="4.0"), "host web-01: PowerShell", "4.0 is too old", "5.1"),
+    "old PowerShell": (profile(powershell="3.0"), "host web-01: PowerShell", "3.0 is too old", "5.1"),
     "locked down": (
         profile(language_mode="ConstrainedLanguage"), "host web-01: PowerShell", "ConstrainedLanguage", "FullLanguage",
     ),
@@ -250,11 +265,23 @@ def test_all_is_well(sandbox: Sandbox) -> None:
     assert found.ok
     names = [check.name for check in found.checks]
     assert names[0] == "configuration"
-    assert {"database", "slack: scopes", "slack: Socket Mode", "octopus: permissions", "pfx demo"} <= set(names)
+    assert {"database", "slack: scopes", "slack: Socket Mode", "octopus: permissions", "pfx demo", "ca demo"} <= set(
+        names
+    )
     assert {
         f"host edge-01: {w}" for w in ("name", "port", "TLS", "login", "PowerShell", "rights", "Tentacle", "clock")
     } <= set(names)
     assert not (sandbox.state / "octocert.sqlite").exists(), "the doctor makes nothing"
+
+
+def test_windows_server_2012_r2_is_no_failure(sandbox: Sandbox) -> None:
+    """Its PowerShell 4.0 runs the scripts; the doctor says that a newer one is better."""
+    host(sandbox).profile = WINDOWS_2012_R2
+    found = look(sandbox, "web-01")
+    assert found.ok
+    seen = next(c for c in found.checks if c.name == "host web-01: PowerShell")
+    assert seen.detail.startswith("4.0")
+    assert "5.1 is better" in seen.advice
 
 
 def test_a_refused_login_is_not_tried_on_the_next_host(sandbox: Sandbox) -> None:

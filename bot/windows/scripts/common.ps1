@@ -1,4 +1,5 @@
-# What inspect.ps1 and apply.ps1 share; it is sent in front of them. For Windows PowerShell 5.1, without modules.
+# What inspect.ps1 and apply.ps1 share; it is sent in front of them. For Windows PowerShell 5.1, without modules, and in
+# the language of 4.0, which Windows Server 2012 R2 has (UNVERIFIED there).
 # It reads files, asks Windows about services and processes, and opens a TLS connection to this machine itself.
 param($p)
 
