@@ -62,7 +62,7 @@ from bot.settings_policy import policy_of
 from bot.settings_windows import zone_of
 from bot.slack.groups import UserGroups
 from bot.slack.notifier import Notifier
-from bot.slack.publishing import publisher
+from bot.slack.publishing import Permalinks, publisher
 from bot.slack.signed_requests import SignedRequests
 from bot.slack.tokens import TokenWatch, authorizer
 from bot.slack.wire import MeasuredClient, SocketMode
@@ -178,6 +178,7 @@ class Bot:
             sweeps,
             self.desk.waiting_for,
             publisher(client),
+            Permalinks(client, announcer.place).of,
             clock,
             sources=[*(f"pfx:{n}" for n in sorted(certificates.pfx)), *(f"ca:{n}" for n in sorted(certificates.ca))],
             channel=places[0] if places else "",

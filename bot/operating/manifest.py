@@ -11,6 +11,7 @@ _HISTORY = ("channels:history", "groups:history", "im:history")
 METHODS: dict[str, tuple[str, ...]] = {
     "apps.connections.open": (),  # by the app-level token, whose scope connections:write no manifest grants
     "auth.test": (),
+    "chat.getPermalink": (),
     "chat.postEphemeral": ("chat:write",),
     "chat.postMessage": ("chat:write",),
     "chat.update": ("chat:write",),

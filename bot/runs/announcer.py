@@ -176,6 +176,10 @@ class Announcer:
         elif left == 0:
             self.say(run_id, "swept", messages.swept_all())
 
+    def place(self, run_id: str) -> tuple[str, str] | None:
+        """Return channel and time stamp of a run's root message, None while it is not in Slack."""
+        return self._outbox.place(run_id + _ROOT)
+
     def post(self, key: str, channel: str, message: Message, thread: str | None) -> None:
         """Answer a question where it was asked."""
         self._outbox.put(key, channel, message, thread_ts=thread, final=True)

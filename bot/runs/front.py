@@ -40,6 +40,7 @@ OPEN = tuple(s for s in RunState if not s.is_over)
 Json = dict[str, Any]
 WaitingFor = Callable[[Run, str], Asking | None]
 Publish = Callable[[str, Json], None]
+LinkOf = Callable[[str], str]
 
 
 class Picker:
@@ -120,18 +121,23 @@ class Front:
         sweeps: Sweeps,
         waiting_for: WaitingFor,
         publish: Publish,
+        link_of: LinkOf,
         clock: Clock,
         *,
         sources: Sequence[str],
         channel: str,
         is_radar_on: bool,
     ) -> None:
-        """Take what it shows; `channel` is where plans are posted that were asked for from the Home tab."""
+        """Take what it shows; `channel` is where plans are posted that were asked for from the Home tab.
+
+        `link_of` tells the address of a run's message, by the run's id; empty where there is none.
+        """
         self._ledger = ledger
         self._freezing = freezing
         self._sweeps = sweeps
         self._waiting_for = waiting_for
         self._publish = publish
+        self._link_of = link_of
         self._clock = clock
         self._sources = ("new-certificate", *sources)
         self._channel = channel
@@ -208,7 +214,8 @@ class Front:
             view = home_view.home(
                 now=self._clock.now(),
                 waiting=self._waiting(runs, user),
-                runs=[r for r in runs if r.state is not RunState.PROPOSED],
+                runs=(under_way := [r for r in runs if r.state is not RunState.PROPOSED]),
+                links={r.id: self._link_of(r.id) for r in under_way},
                 freeze=freeze,
                 sweep=sweep,
                 is_radar_on=self._is_radar_on,
@@ -220,4 +227,8 @@ class Front:
 
     def _waiting(self, runs: Sequence[Run], user: str) -> list[home_view.Waiting]:
         found = [(run, self._waiting_for(run, user)) for run in runs]
-        return [home_view.Waiting(run=run, what=a.what, expires=a.expires) for run, a in found if a]
+        return [
+            home_view.Waiting(run=run, what=a.what, expires=a.expires, link=self._link_of(run.id))
+            for run, a in found
+            if a
+        ]

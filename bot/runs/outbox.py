@@ -177,6 +177,13 @@ class DurableOutbox:
         with self._engine.begin() as connection:
             connection.execute(posts.update().where(*where).values(refusal=error[:500]))
 
+    def place(self, key: str) -> tuple[str, str] | None:
+        """Return channel and time stamp of a message, None while it is not in Slack."""
+        query = sa.select(posts.c.channel, posts.c.ts).where(posts.c.key == key, posts.c.ts.is_not(None))
+        with self._engine.connect() as connection:
+            row = connection.execute(query).first()
+        return (str(row.channel), str(row.ts)) if row else None
+
     def refusal(self, key: str) -> str | None:
         """Return why Slack will never take a message, None where it did or still may."""
         with self._engine.connect() as connection:

@@ -1,12 +1,13 @@
 """The Home tab, as a pure function: what waits for its reader, what runs, and how the estate is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from bot.domain.radar import Finding, Sweep
 from bot.domain.run import Freeze, Run
 from bot.slack.blocks import (
+    Inline,
     Json,
     Line,
     actions,
@@ -18,6 +19,7 @@ from bot.slack.blocks import (
     emoji,
     header,
     line,
+    link,
     plain,
     rich,
     say,
@@ -45,6 +47,8 @@ class Waiting:
     what: str
     """`plan`, or the gate in the middle of a run."""
     expires: datetime | None
+    link: str = ""
+    """The address of the run's message, where its buttons are; empty if nobody knows it."""
 
 
 def home(
@@ -52,18 +56,19 @@ def home(
     now: datetime,
     waiting: Sequence[Waiting],
     runs: Sequence[Run],
+    links: Mapping[str, str],
     freeze: Freeze | None,
     sweep: Sweep | None,
     is_radar_on: bool,
 ) -> Json:
-    """Return the tab for one person; `runs` are those that are under way."""
+    """Return the tab for one person; `runs` are those that are under way, `links` the addresses of their messages."""
     blocks: list[Json] = []
     if freeze:
         blocks.append(rich(frozen_line(freeze)))
     # block ids that stay, so that a press counts which crosses with the tab's next version
     blocks.append({**actions(button("Rotate…", "open_rotate", "home", style="primary")), "block_id": "rotate"})
     blocks += _waiting(waiting)
-    blocks += _runs(runs)
+    blocks += _runs(runs, links)
     blocks += _estate(sweep, now, is_radar_on=is_radar_on)
     return {"type": "home", "blocks": blocks[:MOST_BLOCKS]}
 
@@ -74,23 +79,31 @@ def _waiting(waiting: Sequence[Waiting]) -> list[Json]:
     lines: list[Line] = []
     for one in waiting:
         request = one.run.plan.request
-        found: Line = [emoji("hourglass_flowing_sand"), say(" "), bold(title_of(one.run.plan))]
+        found: Line = [emoji("hourglass_flowing_sand"), say(" "), _title(one.run, one.link)]
         if one.what != "plan":
             found.append(say(f", the {one.what}"))
         found += [say(" "), code(one.run.id), say(", asked for by "), user(request.user, request.user_name)]
         found += [say(" in "), {"type": "channel", "channel_id": request.channel}] if request.channel else []
         found += [say(", until "), when(one.expires, "{date_short_pretty} {time}")] if one.expires else []
         lines.append(found)
-    note = context("Read the plan where it was posted; its buttons are there.")
+    note = context("A click on its name shows the plan where it was posted; its buttons are there.")
     return [header("Waiting for you"), rich(bullets(within(lines, 3_000, MOST_RUNS))), note]
 
 
-def _runs(runs: Sequence[Run]) -> list[Json]:
+def _title(run: Run, address: str) -> Inline:
+    """Return what a run does, as a link to its message where there is one."""
+    title = title_of(run.plan)
+    found = link(address, title)
+    return found | {"style": {"bold": True}} if found["type"] == "link" else bold(title)
+
+
+def _runs(runs: Sequence[Run], links: Mapping[str, str]) -> list[Json]:
     if not runs:
         return [header("Under way"), rich(line(say("No run is under way.")))]
     lines: list[Line] = []
     for run in runs:
-        found: Line = [emoji(icon_of(run)), say(" "), bold(title_of(run.plan)), say(" "), code(run.id), say(" ")]
+        found: Line = [emoji(icon_of(run)), say(" "), _title(run, links.get(run.id, "")), say(" ")]
+        found += [code(run.id), say(" ")]
         stage = clean(run.stage, 100) if run.stage else ""
         found.append(say(", ".join(t for t in (run.state.value, stage, counts_of(run)) if t)))
         lines.append(found)

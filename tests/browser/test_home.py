@@ -83,6 +83,9 @@ def test_targets_are_picked_by_keyboard_and_the_plan_is_posted(town: Town, look:
         assert words in root.content
     assert "edge-01" not in root.content
     expect(ada.locator(".home")).to_contain_text("Rotate web-01 and worker-01")
+    ada.locator(".home").get_by_role("link", name="Rotate web-01 and worker-01").click()
+    expect(ada.locator("#panel-body")).to_contain_text("Rotate web-01 and worker-01")
+    expect(ada.locator("#messages").get_by_role("button", name="Approve")).to_be_visible()
 
 
 def test_the_bare_command_opens_the_same_form(town: Town, look: Any, tmp_path: Path) -> None:

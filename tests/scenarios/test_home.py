@@ -28,6 +28,14 @@ def home(town: Town, person: str) -> str:
     return "\n".join(texts(view["blocks"])) if view else ""
 
 
+def links(town: Town, person: str) -> list[str]:
+    """Return the addresses of the runs on somebody's Home tab."""
+    view = town.slack.workspace.homes[town.slack.people[person].id]
+    rich = [part for block in view["blocks"] if block["type"] == "rich_text" for part in block["elements"]]
+    lines = [line for part in rich if part["type"] == "rich_text_list" for line in part["elements"]]
+    return [item["url"] for line in lines for item in line["elements"] if item["type"] == "link"]
+
+
 def sees(town: Town, person: str, words: str) -> str:
     """Wait until a Home tab shows these words; return all of it."""
     town.wait(lambda: words in home(town, person))
@@ -61,6 +69,7 @@ def test_the_home_tab_shows_what_concerns_its_reader_and_follows(town: Town) -> 
 
     root = town.ask("rita", "rotate web-01")
     assert "Rotate web-01" in sees(town, "ada", "asked for by")
+    assert links(town, "ada") == [f"https://sandbox.slack.example/archives/C0DEPLOY/p{root.ts.replace('.', '')}"]
     assert "Nothing waits for your approval" in home(town, "rita"), "nobody approves what they asked for"
     assert "Nothing waits for your approval" in home(town, "otto")
 
@@ -72,6 +81,7 @@ def test_the_home_tab_shows_what_concerns_its_reader_and_follows(town: Town) -> 
     town.ask("ada", "unfreeze")
     town.end(root)
     town.wait(lambda: "No run is under way" in home(town, "otto") and "Frozen" not in home(town, "otto"))
+    assert len(town.slack.calls("chat.getPermalink")) == 1, "the address stays"
     published = len(town.slack.calls("views.publish"))
     assert published < 40, "changes are told together"
 

@@ -26,6 +26,7 @@ def tab(**changes: Any) -> dict[str, Any]:
         "now": NOW,
         "waiting": (),
         "runs": (),
+        "links": {},
         "freeze": None,
         "sweep": None,
         "is_radar_on": True,
@@ -44,10 +45,20 @@ def form(**changes: Any) -> dict[str, Any]:
 def test_the_tab_is_valid_whatever_is_on_it(number, hostile):
     """Many runs, many approvals, many findings, long names, a freeze."""
     runs = [run_of(fleet(3, hostile=hostile), state, stage=HOSTILE) for state in RunState for _ in range(number)]
-    waiting = [Waiting(run=r, what=HOSTILE if hostile else "plan", expires=NOW + timedelta(hours=1)) for r in runs]
+    address = "https://x.slack.com/archives/C0/p1"
+    waiting = [
+        Waiting(run=r, what=HOSTILE if hostile else "plan", expires=NOW + timedelta(hours=1), link=address)
+        for r in runs
+    ]
     sweep = swept(*(dark(f"{HOSTILE if hostile else 'web'}-{i}") for i in range(number)))
     for is_frozen in (False, True):
-        view = tab(runs=runs, waiting=waiting, sweep=sweep, freeze=FREEZE if is_frozen else None)
+        view = tab(
+            runs=runs,
+            links={r.id: address for r in runs},
+            waiting=waiting,
+            sweep=sweep,
+            freeze=FREEZE if is_frozen else None,
+        )
         assert check_view(view) == []
         assert len(view["blocks"]) <= home_view.MOST_BLOCKS
     shown = json.dumps(view)

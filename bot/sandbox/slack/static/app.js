@@ -436,6 +436,14 @@ for (const [name, title, load] of [["estate", "Estate", loadEstate], ["traffic",
   });
 }
 document.addEventListener("click", (event) => { if (!event.target.closest(".me, .sidebar, #menu")) closeMenus(); });
+// A permalink leads to its message here, as it does in Slack.
+document.addEventListener("click", (event) => {
+  const found = /^https:\/\/sandbox\.slack\.example\/archives\/(\w+)\/p(\d+)(\d{6})(?:\?thread_ts=([\d.]+))?/.exec(event.target.closest("a")?.href || "");
+  if (!found || !names.channels.has(found[1])) return;
+  event.preventDefault();
+  go(found[1]);
+  openThread(found[4] || `${found[2]}.${found[3]}`);
+});
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape" || document.querySelector("dialog[open]")) return;
   if (!$("me-list").hidden) { closeMenus(); $("me").focus(); }
