@@ -11,12 +11,12 @@ from bot.domain.facts import Health
 from bot.domain.names import targets as groups_of
 from bot.domain.plan import StepKind
 from bot.domain.planner import changes, digest_of
-from bot.domain.run import Outcome, OutcomeKind, RunState, StepState
-from bot.domain.thumbprint import Thumbprint
+from bot.domain.run import OutcomeKind, RunState
 from bot.runs.control import GOING, Go
 from bot.runs.engine import DurableEngine
 from bot.runs.inspector import Inspector
 from bot.runs.legs import LegKind
+from bot.runs.outcomes import Outcomes
 from bot.runs.proof import UNDO, Proof
 from bot.runs.rotation import Gear, Rotation
 from bot.runs.server_carrier import ServerCarrier
@@ -37,6 +37,7 @@ class RunCarrier:
         self._rotation = Rotation(gear)
         self._undo = Undo(gear, self._rotation)
         self._proof = Proof(gear, self._rotation)
+        self._outcomes = Outcomes(gear)
 
     # Workflows. They only read what is immutable (the plan) and what steps returned, so a replay takes the same way.
 
@@ -158,7 +159,7 @@ class RunCarrier:
 
     def _stale(self, run_id: str, name: str, different: list[str]) -> None:
         self._gear.announcer.stale(run_id, name, different)
-        self._end(
+        self._outcomes.store(
             run_id,
             name,
             OutcomeKind.SKIPPED,
@@ -168,7 +169,9 @@ class RunCarrier:
         )
 
     def _skip(self, run_id: str, name: str, what: str) -> None:
-        self._end(run_id, name, OutcomeKind.SKIPPED, what=what, now="It was not touched.", advice="Ask again later.")
+        self._outcomes.store(
+            run_id, name, OutcomeKind.SKIPPED, what=what, now="It was not touched.", advice="Ask again later."
+        )
 
     def _begin_wave(self, run_id: str, number: int) -> bool:
         gear = self._gear
@@ -201,7 +204,7 @@ class RunCarrier:
         gear = self._gear
         target = gear.ledger.target(run_id, name)
         aftermath = self._undo.put_back(run_id, name, new)
-        self._end(
+        self._outcomes.store(
             run_id,
             name,
             aftermath.kind,
@@ -225,11 +228,11 @@ class RunCarrier:
                 OutcomeKind.UNHEALTHY: "The certificate is in place; look at what Octopus reports.",
                 OutcomeKind.NOT_PROVEN: f"Run check-health {name} when Octopus has room for its task.",
             }[kind]
-            self._end(
+            self._outcomes.store(
                 run_id,
                 name,
                 kind,
-                in_force=Thumbprint(results[name]["new"]),
+                in_force=results[name]["new"],
                 health=Health(verdict["health"]) if verdict["health"] else None,
                 what=" ".join(t for t in (verdict["what"], results[name]["notes"]) if t),
                 advice=advice,
@@ -256,60 +259,10 @@ class RunCarrier:
             why = f"The run was stopped by <@{run.stopped_by}>."
         for target in run.targets:
             if target.outcome is None:
-                self._end(run_id, target.name, OutcomeKind.UNTOUCHED, what=why, now="It was not touched.")
+                self._outcomes.store(run_id, target.name, OutcomeKind.UNTOUCHED, what=why, now="It was not touched.")
         gear.ledger.release_hosts(run_id)
         gear.ledger.move(run_id, of=(*GOING, RunState.STOPPING), to=RunState.FINISHED)
         run = gear.ledger.run(run_id)
         counts = ", ".join(f"{sum(o.kind is k for o in run.outcomes)} {k.value}" for k in OutcomeKind)
         gear.audit.append(f"{run_id}:finished", Entry(kind="finished", run=run_id, digest=run.plan.digest, what=counts))
         gear.announcer.finished(run_id)
-
-    def _end(
-        self,
-        run_id: str,
-        name: str,
-        kind: OutcomeKind,
-        *,
-        what: str,
-        in_force: Thumbprint | None = None,
-        health: Health | None = None,
-        undone: str = "",
-        now: str = "",
-        advice: str = "",
-        failed: StepKind | None = None,
-    ) -> None:
-        """Store, audit and announce what became of a target; a repeat changes nothing."""
-        gear = self._gear
-        target = gear.ledger.target(run_id, name)
-        untouched = kind in {OutcomeKind.SKIPPED, OutcomeKind.UNTOUCHED}
-        seconds = 0.0 if untouched else (gear.clock.now() - gear.ledger.began(run_id, name)).total_seconds()
-        outcome = Outcome(
-            target=name,
-            kind=kind,
-            old=target.old,
-            new=target.old if untouched else in_force,
-            health=health,
-            seconds=seconds,
-            what=what,
-            undone=undone,
-            now=now,
-            advice=advice,
-            failed_step=failed,
-        )
-        # The audit entry comes before the message that announces it; both are keyed, so a repeated step adds nothing.
-        gear.audit.append(
-            f"{run_id}:{name}:outcome",
-            Entry(
-                kind="outcome",
-                run=run_id,
-                target=name,
-                digest=target.digest,
-                old=target.old,
-                new=outcome.new or "",
-                what=" ".join(t for t in (kind.value + ".", what, undone, now) if t),
-            ),
-        )
-        gear.ledger.outcome(run_id, outcome)
-        if failed and failed is not StepKind.HEALTH:
-            gear.ledger.step(run_id, name, failed, StepState.ERROR, what)
-        gear.announcer.outcome(run_id, name)
