@@ -24,7 +24,15 @@ AWAY_POLLING = 120
 AWAY_DOCUMENTED = 60
 """Stop first, import, start: the program's start-up times are added."""
 
+Timing = Callable[[Sequence[str]], tuple[Schedule | None, Sequence[Caution]]]
+"""Tells for environments when a plan may be carried out, and what must be told about that."""
+
 _ACQUIRE = {True: StepKind.MAKE, False: StepKind.IMPORT}
+
+
+def at_any_time(_environments: Sequence[str]) -> tuple[Schedule | None, Sequence[Caution]]:
+    """Return that a plan may be carried out at any time."""
+    return None, ()
 
 
 def steps_for(style: Style, source: Source, order: Order) -> tuple[StepKind, ...]:
@@ -93,13 +101,13 @@ def make_plan(
     *,
     own: Mapping[str, CertificateDetails] | None = None,
     notes: Sequence[str] = (),
-    timing: Callable[[Sequence[str]], tuple[Schedule | None, Sequence[Caution]]] = lambda _: (None, ()),
+    timing: Timing = at_any_time,
 ) -> Plan:
     """Make the plan of a request: refuse what is not safe, caution about the rest, order it in waves.
 
     `former` gives, for a roll back, the thumbprint that each target had before; `own`, for a folder of PFX files, what
     the file of each target holds (those without one are in `refused`); `notes` are for the plan as a whole;
-    `timing` tells for environments when the plan may be carried out, and what must be told about that.
+    `timing` is asked about the environments of the targets.
     """
     refusals = list(refused)
     accepted: list[TargetFacts] = []

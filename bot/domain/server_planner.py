@@ -26,7 +26,7 @@ from bot.domain.plan import (
     StepKind,
     TargetPlan,
 )
-from bot.domain.planner import waves_for
+from bot.domain.planner import Timing, at_any_time, waves_for
 from bot.domain.thumbprint import Thumbprint
 
 AWAY_NODE = 60
@@ -44,11 +44,18 @@ NODE = "node "
 
 
 def make_server_plan(
-    request: Request, source: Source, facts: ServerFacts, now: datetime, *, former: Thumbprint | None = None
+    request: Request,
+    source: Source,
+    facts: ServerFacts,
+    now: datetime,
+    *,
+    former: Thumbprint | None = None,
+    timing: Timing = at_any_time,
 ) -> Plan:
     """Make the plan of the Server's rotation; UserError, naming all of it, where it cannot be done at all.
 
-    `former` is, for a roll back, the thumbprint that the Server had before.
+    `former` is, for a roll back, the thumbprint that the Server had before. `timing` is that of `make_plan`; it is
+    asked about the environments of all Tentacles, for each of them restarts.
     """
     problems = _problems(source, facts)
     if problems:
@@ -80,7 +87,10 @@ def make_server_plan(
     parts = [[n.name, n.digest] for n in nodes] + [[t.name, t.digest] for t in targets]
     whole = [parts, [list(w) for w in server.trust_waves + server.follow_waves]]
     lost = [h.name for h in server.lost]
-    digest = hashlib.sha256(codec.canonical([whole, lost, old, new, source.text, request.order.value])).hexdigest()
+    schedule, told = timing([e for t in targets for e in t.facts.environments])
+    when = [codec.dump(schedule)] if schedule else []
+    decisive = [whole, lost, old, new, source.text, request.order.value, *when]
+    digest = hashlib.sha256(codec.canonical(decisive)).hexdigest()
     plan = Plan(
         request=request,
         source=source,
@@ -93,8 +103,9 @@ def make_server_plan(
         made=now,
         max_failures=0 if request.stop_on_failure else request.max_failures,
         server=server,
+        schedule=schedule,
     )
-    return replace(plan, cautions=_cautions(plan, facts, now))
+    return replace(plan, cautions=(*_cautions(plan, facts, now), *told))
 
 
 def refusal_of_lost(server: ServerPlan) -> str | None:

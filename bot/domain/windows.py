@@ -166,7 +166,8 @@ def schedule_for(
     first = opening(schedule, now, zones)
     if not first.is_open and first.until is None:
         raise UserError(
-            f"The run could never begin: {schedule.text} are never open together. Ask for the environments one by one."
+            f"The run could never begin: {schedule.text} are never open together. Ask for the environments "
+            "one by one, or name the one that counts and accept the rest: `--window NAME --accept outside-window`."
         )
     return replace(schedule, begins=None if first.is_open else first.until)
 

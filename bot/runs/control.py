@@ -45,21 +45,22 @@ class Control:
         self._clock = clock
         self._leaving = threading.Event()
 
-    def may_go_on(self, run_id: str) -> bool:
+    def may_go_on(self, run_id: str, *, by_the_clock: bool = True) -> bool:
         """Return whether a run may begin something new; waits, as long as it takes, while the run is held.
 
         Ask it between waves, inside a step: where the bot ends meanwhile, the step is asked again after its start. A
-        run whose error budget is spent is stopped here.
+        run whose error budget is spent is stopped here. Without `by_the_clock` a closed window holds nothing up: what
+        was begun and must not stay half done is asked about so.
         """
         while True:
-            go = self.may_begin(run_id)
+            go = self.may_begin(run_id, by_the_clock=by_the_clock)
             if go is not Go.LATER:
                 return go is Go.NOW
             if self._leaving.is_set():
                 raise Leaving
             self._clock.sleep(LOOK_SECONDS)
 
-    def may_begin(self, run_id: str) -> Go:
+    def may_begin(self, run_id: str, *, by_the_clock: bool = True) -> Go:
         """Return whether one more target may be begun now; never waits, so that nobody's turn is held up."""
         standing = self._ledger.standing(run_id)
         if standing.state not in GOING:
@@ -69,7 +70,7 @@ class Control:
             return Go.NEVER
         if standing.state is RunState.PAUSED:
             return Go.LATER
-        return self._by_the_clock(run_id, standing)
+        return self._by_the_clock(run_id, standing) if by_the_clock else Go.NOW
 
     def _by_the_clock(self, run_id: str, standing: Standing) -> Go:
         """Hold a run whose window is closed, and let it go on when it opens; each is said once."""
@@ -107,12 +108,15 @@ class Control:
         )
 
     def ask(self, run_id: str, why: str) -> bool:
-        """Hold a run and ask people; wait, and return True when they resume it, False when they stop it."""
+        """Hold a run and ask people; wait, and return True when they resume it, False when they stop it.
+
+        Their answer is not made to wait for a window: what they are asked about is half done.
+        """
         hold = Hold(why=why[:200], since=self._clock.now())
         if self._ledger.move(run_id, of=(RunState.RUNNING,), to=RunState.PAUSED, hold=hold):
             self._announcer.root(run_id)
             self._announcer.say(run_id, f"asked:{hold.since.isoformat()}", messages.asks_on(why))
-        return self.may_go_on(run_id)
+        return self.may_go_on(run_id, by_the_clock=False)
 
     def stop_itself(self, run_id: str, why: str) -> None:
         """Have a run begin nothing more, for a reason of its own; `why` is a phrase for people."""

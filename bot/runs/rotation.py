@@ -100,7 +100,7 @@ class Rotation:
                     what = f"{name} was still busy after {gear.deadlines.idle:.0f} s: {work}"
                     show.failed(what)
                     return {"ok": False, "what": what}
-                if gear.control.may_begin(run_id) is Go.NEVER:
+                if gear.control.may_begin(run_id, by_the_clock=False) is Go.NEVER:
                     show.failed("stopped while waiting")
                     return {"ok": False, "what": "the run was stopped while it waited for work on the target to end"}
                 show.detail(f"waiting for {work}")

@@ -140,7 +140,7 @@ class ServerCarrier:
             names = [n for n in wave if n in fresh]
             if not names:
                 continue
-            begun = self._step("begin_wave", self._opening.begin_wave, run_id, phase, number, len(waves))
+            begun = self._step("begin_wave", self._opening.begin_wave, run_id, phase, number, len(waves), may_end)
             if may_end and not begun:
                 break
             for name in names:

@@ -110,9 +110,9 @@ class ServerOpening:
         hosts = {t.facts.host.address for t in plan.targets if t.name in set(names) and t.facts.host}
         self._gear.ledger.release_hosts(run_id, hosts)
 
-    def begin_wave(self, run_id: str, phase: str, number: int, total: int) -> bool:
-        """Say which wave begins; return whether the run may go on."""
-        if not self._gear.control.may_go_on(run_id):
+    def begin_wave(self, run_id: str, phase: str, number: int, total: int, may_wait: bool = True) -> bool:
+        """Say which wave begins; return whether the run may go on. `may_wait`: for its window, if that has closed."""
+        if not self._gear.control.may_go_on(run_id, by_the_clock=may_wait):
             return False
         self._stage(run_id, f"{phase}, wave {number + 1} of {total}")
         return True

@@ -10,6 +10,7 @@ from bot.runs.asking import Asker
 from bot.runs.node_steps import NEW
 from bot.runs.rotation import Gear
 from bot.runs.server_inspector import ServerInspector
+from bot.runs.timetable import OUTSIDE
 
 SERVER = "server"
 """What a command calls the Octopus Server."""
@@ -47,7 +48,14 @@ class ServerProposals:
     def plan(self, request: Request) -> Plan:
         """Look at the estate and make the Server's plan; UserError where it cannot be done."""
         self._refuse_second()
-        return make_server_plan(request, self._source(request.source), self.facts(), self._gear.clock.now())
+        gear = self._gear
+        return make_server_plan(
+            request,
+            self._source(request.source),
+            self.facts(),
+            gear.clock.now(),
+            timing=lambda environments: gear.timetable.schedule(request, environments),
+        )
 
     def refusal(self, plan: Plan) -> str | None:
         """Return why a plan may be shown, but not approved; None where it may."""
@@ -73,7 +81,8 @@ class ServerProposals:
             names=(SERVER,),
             source=f"backup:{run.id}",
             reason=f"roll back of {run.id}",
-            accept=run.plan.request.accept,
+            # whoever needs the way back needs it now: windows are told, not waited for
+            accept=(*run.plan.request.accept, OUTSIDE),
         )
         plan = make_server_plan(
             request,
@@ -81,6 +90,7 @@ class ServerProposals:
             self.facts(),
             self._gear.clock.now(),
             former=server.old,
+            timing=lambda environments: self._gear.timetable.schedule(request, environments),
         )
         refusal = self.refusal(plan)
         if refusal:

@@ -7,7 +7,6 @@ from bot.domain.authority import Authority
 from bot.domain.facts import RecordKind, Style
 from bot.domain.plan import Plan, Refusal, Severity, StepKind, TargetPlan
 from bot.domain.run import Run, RunState
-from bot.domain.windows import Schedule
 from bot.slack import guard_message, progress_message, server_message
 from bot.slack.blocks import (
     Json,
@@ -44,6 +43,7 @@ from bot.slack.words import (
     old_to_new,
     records_by_space,
     restarts_of,
+    scheduled,
     title_of,
     titled,
     what_it_is,
@@ -150,7 +150,7 @@ def _in_short(plan: Plan) -> list[Line]:
         [bold("What stops: "), say(sentence(_away(plan)) + f" All is done in about {duration(plan.seconds)}.")]
     )
     if plan.schedule:
-        found.append([bold("When: "), *_when(plan.schedule)])
+        found.append([bold("When: "), *scheduled(plan.schedule)])
     found.append([bold("New certificate: "), *_source(plan)])
     if plan.targets:
         found.append([bold("Way back: "), say(WAY_BACK)])
@@ -175,15 +175,6 @@ def _waves(plan: Plan) -> str:
         then += f", … ({len(sizes) - 8} more waves)" if len(sizes) > 8 else ""
     first = f"{listed(plan.waves[0], 3, 60)} first and alone, then " if canary else ""
     return f"{first}{then}. Octopus checks each wave before the next begins."
-
-
-def _when(schedule: Schedule) -> Line:
-    """Return in which window or after which time a run works, and when it would begin."""
-    found: Line = [say(sentence(clean(schedule.text, 800)))]
-    if schedule.begins:
-        found += [say(" Approved before, it begins by itself at "), when(schedule.begins, "{date_short_pretty} {time}")]
-        return [*found, say(".")]
-    return [*found, say(" That is now.")]
 
 
 def _budget(plan: Plan) -> str:

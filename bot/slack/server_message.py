@@ -41,7 +41,7 @@ from bot.slack.guard_message import proposed_head
 from bot.slack.message import Message
 from bot.slack.text import clean, count, duration, escape, listed, moment, sentence
 from bot.slack.words import SERVER_TITLE as TITLE
-from bot.slack.words import key_of, title_of
+from bot.slack.words import key_of, scheduled, title_of
 
 NOT_HTTPS = (
     "This is the certificate by which the Server and its Tentacles know each other, not the one of the portal's HTTPS."
@@ -296,6 +296,7 @@ def _in_short(plan: Plan, server: ServerPlan) -> list[Line]:
         say(f"; {count(nothing, 'other machine')} need nothing." if nothing else "."),
     ]
     found.append(numbers)
+    found += [[bold("When: "), *scheduled(plan.schedule)]] if plan.schedule else []
     found += [[bold("Outage: "), say(text)] for text in _outages(plan, server)]
     found.append([bold("Order: "), say(_order(plan, server))])
     found.append(

@@ -6,8 +6,9 @@ from bot.domain.certificate import CertificateDetails
 from bot.domain.facts import Record, TargetFacts
 from bot.domain.plan import Plan, StepKind, TargetPlan
 from bot.domain.run import Outcome, OutcomeKind, Run, RunState, StepProgress, StepState, TargetProgress
-from bot.slack.blocks import Inline, Line, code, joined, link, say
-from bot.slack.text import LONGEST_NAME, clean, escape, listed
+from bot.domain.windows import Schedule
+from bot.slack.blocks import Inline, Line, code, joined, link, say, when
+from bot.slack.text import LONGEST_NAME, clean, escape, listed, sentence
 
 OUTCOME_ICONS = {
     OutcomeKind.HEALTHY: "white_check_mark",
@@ -160,3 +161,12 @@ def restarts_of(target: TargetPlan) -> str:
     if StepKind.STOP in target.steps:
         return "is stopped, changed and started"
     return "restarts once"
+
+
+def scheduled(schedule: Schedule) -> Line:
+    """Return in which window or after which time a run works, and when it would begin."""
+    found: Line = [say(sentence(clean(schedule.text, 800)))]
+    if schedule.begins:
+        found += [say(" Approved before, it begins by itself at "), when(schedule.begins, "{date_short_pretty} {time}")]
+        return [*found, say(".")]
+    return [*found, say(" That is now.")]

@@ -9,6 +9,7 @@ import pytest
 from bot.domain.facts import ServiceState
 from bot.sandbox import server_story
 from tests.scenarios.serving import LOST, SHA1, ServerTown, Watch
+from tests.scenarios.test_windows import windows
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -182,20 +183,26 @@ def test_the_clean_up_may_be_denied(town: ServerTown) -> None:
     town.assert_all(lambda one: len(one.trusted) == 2)
 
 
-def test_what_went_well_can_be_rolled_back(town: ServerTown) -> None:
-    """A new plan with an approval of its own puts the old certificate back, and those that had followed return."""
-    root = town.ask_server()
-    town.press("ada", root, "Approve")
-    question = town.question(root, "Clean up?")
-    town.deny("ada", question, "not before the audit", "Keep it")
-    root = town.end(root)
-    before = {m.ts for m in town.slack.messages()}
-    town.press("rita", root, "Roll back")
-    back = town.wait(lambda: next((m for m in town.slack.messages() if m.ts not in before and m.is_bot), None))
-    assert "old certificate back" in back.content
-    town.press("ada", back, "Approve")
-    town.question(back, "Clean up?", 90)
-    town.assert_as_before()
+def test_what_went_well_can_be_rolled_back(tmp_path: Path) -> None:
+    """A new plan with an approval of its own puts the old certificate back, and those that had followed return.
+
+    Outside of a maintenance window, too: whoever needs the way back needs it now.
+    """
+    with ServerTown(tmp_path, extra=windows(4, 3)) as town:
+        root = town.ask_server(f"--with pfx:server {LOST} --accept outside-window")
+        assert "outside the maintenance windows of Production" in root.content
+        town.press("ada", root, "Approve")
+        question = town.question(root, "Clean up?")
+        town.deny("ada", question, "not before the audit", "Keep it")
+        root = town.end(root)
+        before = {m.ts for m in town.slack.messages()}
+        town.press("rita", root, "Roll back")
+        back = town.wait(lambda: next((m for m in town.slack.messages() if m.ts not in before and m.is_bot), None))
+        assert "old certificate back" in back.content
+        assert "outside the maintenance windows of Production" in back.content
+        town.press("ada", back, "Approve")
+        town.question(back, "Clean up?", 90)
+        town.assert_as_before()
 
 
 def test_a_day_later_it_looks_again(town: ServerTown) -> None:

@@ -1,6 +1,7 @@
 """The plan of the Server's rotation: trust before switch, nobody forgotten, nobody lost unasked."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -8,8 +9,9 @@ from bot.domain import codec
 from bot.domain.by_hand import command_of
 from bot.domain.errors import UserError
 from bot.domain.facts import Health, ServiceState, Style, Trust
-from bot.domain.plan import Hands, Order, Plan, Source, StepKind
+from bot.domain.plan import Caution, Hands, Order, Plan, Severity, Source, StepKind
 from bot.domain.server_planner import digest_of_target, make_server_plan, refusal_of_lost
+from bot.domain.windows import Schedule
 from tests.making import (
     NEW_CERTIFICATE,
     NOW,
@@ -214,3 +216,24 @@ def test_a_plan_survives_the_ledger():
     """As JSON and back."""
     plan = server_plan(facts("web-01", 1), unreachable("lost-01"), others=(other("agent"),), source=pfx_source(7))
     assert codec.loads(Plan, codec.dumps(plan)) == plan
+
+
+def test_a_schedule_is_part_of_what_is_approved():
+    """It is asked for with the environments of every Tentacle, and an acknowledgement is told."""
+    asked = []
+    told = Caution(severity=Severity.WARNING, text="acknowledged: outside")
+
+    def timing(environments):
+        asked.extend(environments)
+        return Schedule(windows=(), not_before=NOW + timedelta(hours=2)), [told]
+
+    tentacles = (facts("web-01", 1), polling("edge-01", 3))
+    source = pfx_source(7)
+    plans = [
+        make_server_plan(request("server"), source, server_facts(*tentacles), NOW, **more)
+        for more in ({}, {"timing": timing})
+    ]
+    assert asked == [e for t in plans[1].targets for e in t.facts.environments]
+    assert [p.schedule is None for p in plans] == [True, False]
+    assert plans[0].digest != plans[1].digest
+    assert told in plans[1].cautions
