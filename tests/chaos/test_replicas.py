@@ -95,6 +95,7 @@ def trio(tmp_path: Path) -> Iterator[Trio]:
 def ask(trio: Trio) -> tuple[str, Message]:
     """Have Rita ask for the fleet; return the run's id and its message."""
     root = trio.town.ask("rita", f"rotate {' '.join(FLEET)}")
+    assert "Approve" in root.buttons, root.content
     return trio.ledger.recent()[0].id, root
 
 

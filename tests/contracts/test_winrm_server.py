@@ -184,10 +184,12 @@ def test_the_shell_takes_its_programs_with_it(play: Stage):
             assert [p.killed.is_set() for p in play.programs] == [False, True]
         assert play.programs[0].killed.is_set()
 
-        quiet = WinRS(someone.wsman, idle_time_out=0.01)
+        quiet = WinRS(someone.wsman, idle_time_out=1.0)
         quiet.open()
         Process(quiet, "third").begin_invoke()
-        time.sleep(0.02)
+        end = time.monotonic() + 30
+        while play.open_shells and time.monotonic() < end:
+            time.sleep(0.02)
         assert play.open_shells == 0
         assert play.programs[2].killed.is_set()
         with pytest.raises(WSManFaultError) as fault:
