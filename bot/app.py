@@ -48,6 +48,7 @@ from bot.runs.notes import Notes
 from bot.runs.outbox import DurableOutbox
 from bot.runs.retention import Retention
 from bot.runs.rotation import Gear, Rotation
+from bot.runs.server_breaking import ServerBreaking
 from bot.runs.server_carrier import ServerCarrier
 from bot.runs.server_closing import ServerClosing
 from bot.runs.server_inspector import ServerInspector
@@ -56,6 +57,7 @@ from bot.runs.server_proposals import ServerProposals
 from bot.runs.server_watch import ServerWatch
 from bot.runs.sweeps import Sweeps
 from bot.runs.timetable import Timetable
+from bot.runs.wrecks import Wrecks
 from bot.settings import Settings
 from bot.settings_operating import Address, address_of
 from bot.settings_policy import policy_of
@@ -142,6 +144,7 @@ class Bot:
             ServerOpening(gear, server_inspector, nodes),
             ServerClosing(gear, nodes),
             ServerWatch(gear, server_inspector, nodes),
+            ServerBreaking(gear, nodes, server_inspector),
         )
         carrier = RunCarrier(gear, self.inspector, server)
         self.engine = DurableEngine(
@@ -166,6 +169,7 @@ class Bot:
             rotation,
             nodes,
             guard,
+            Wrecks(gear, self.engine),
             retention=Retention(engine, self.engine, clock, days=settings.retention.runs_days),
             leads=self._leads,
         )

@@ -4,7 +4,9 @@ The root message of a run is only marked at each step, and made when it is about
 steps and one edit a second. Ends are made at once.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+
+import structlog
 
 from bot.clock import Clock
 from bot.domain.run import Decision, Hold, OutcomeKind
@@ -16,9 +18,20 @@ from bot.slack.message import File, Message
 from bot.slack.notifier import Notifier
 from bot.slack.results import plan_csv, results_csv
 
+log = structlog.get_logger("octocert.announcer")
+
 MOST_TOLD = 10
 """Troubles of a fleet that are told one by one while it runs; the others stand in the list at its end."""
 _ROOT = ":root"
+
+
+def _worded(about: str, make: Callable[[], Message]) -> Message:
+    """Return a message about something; where none can be made of it, one that says so: no run hangs on its words."""
+    try:
+        return make()
+    except Exception as error:
+        log.exception("a message could not be made", about=about)
+        return messages.wordless(about, type(error).__name__)
 
 
 class Announcer:
@@ -41,13 +54,14 @@ class Announcer:
             self._show(run_id)
 
     def _made(self, key: str) -> Made | None:
-        run = self._ledger.find(key.removesuffix(_ROOT)) if key.endswith(_ROOT) else None
+        run_id = key.removesuffix(_ROOT)
+        run = self._ledger.find(run_id) if key.endswith(_ROOT) else None
         if run is None:
             return None
         now = self._clock.now()
         return Made(
-            message=messages.plan_posted(run, now=now, rich=False),
-            rich=messages.plan_posted(run, now=now, rich=True),
+            message=_worded(run_id, lambda: messages.plan_posted(run, now=now, rich=False)),
+            rich=_worded(run_id, lambda: messages.plan_posted(run, now=now, rich=True)),
             final=run.state.is_over,
         )
 
@@ -158,13 +172,14 @@ class Announcer:
             if told > MOST_TOLD:
                 self.say(run_id, "more-trouble", messages.more_trouble(MOST_TOLD))
                 return
-        self.say(run_id, f"outcome:{target}", messages.outcome(self._ledger.run(run_id), outcome))
+        run = self._ledger.run(run_id)
+        self.say(run_id, f"outcome:{target}", _worded(target, lambda: messages.outcome(run, outcome)))
 
     def finished(self, run_id: str) -> None:
         """Say how the run ended, with the full result as a file where it is long."""
         self._show(run_id)
         run = self._ledger.run(run_id)
-        self.say(run_id, "finished", messages.finished(run))
+        self.say(run_id, "finished", _worded(run_id, lambda: messages.finished(run)))
         if self._is_fleet(run_id):
             file = File(f"octocert-{run_id}.csv", f"Result of {run_id}", results_csv(run))
             self.say(run_id, "result", messages.result_attached(run), file)

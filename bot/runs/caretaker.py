@@ -17,6 +17,7 @@ from bot.runs.node_steps import NodeSteps
 from bot.runs.retention import Retention
 from bot.runs.rotation import Gear, Rotation
 from bot.runs.server_watch import LOOK
+from bot.runs.wrecks import Wrecks
 
 log = structlog.get_logger("octocert.caretaker")
 
@@ -42,6 +43,7 @@ class Caretaker:
         rotation: Rotation,
         nodes: NodeSteps,
         guard: Guard,
+        wrecks: Wrecks,
         *,
         retention: Retention | None = None,
         leads: Callable[[], bool] = lambda: True,
@@ -59,6 +61,7 @@ class Caretaker:
         self._leads = leads
         self._led = False
         self._guard = guard
+        self._wrecks = wrecks
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="caretaker", daemon=True)
 
@@ -94,6 +97,7 @@ class Caretaker:
     def _work(self) -> None:
         while not self._stop.wait(ROUND_SECONDS):
             try:
+                self._wrecks.revive()
                 if not self._leads():
                     self._led = False
                     continue
@@ -116,6 +120,7 @@ class Caretaker:
                 self._take_back(run_id, refusal)
         if self._guard.look_around():
             return  # frozen: hosts are left alone, too
+        self._wrecks.look_around()
         for run_id in self._control.due():
             self._engine.start(run_id)
         for gate in self._gear.gates.expired():

@@ -1,5 +1,6 @@
 """The carrier: carries out one approved run, wave by wave. Its methods are workflows; what they call are steps."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -13,13 +14,15 @@ from bot.domain.plan import StepKind
 from bot.domain.planner import changes, digest_of
 from bot.domain.run import OutcomeKind, RunState
 from bot.runs.control import GOING, Go
-from bot.runs.engine import DurableEngine
+from bot.runs.engine import DurableEngine, Unexpected
+from bot.runs.insistent import GivenUp, Insistent
 from bot.runs.inspector import Inspector
 from bot.runs.legs import LegKind
 from bot.runs.outcomes import Outcomes
 from bot.runs.proof import UNDO, Proof
 from bot.runs.rotation import Gear, Rotation
 from bot.runs.server_carrier import ServerCarrier
+from bot.runs.settling import BROKEN, Settling
 from bot.runs.undo import Undo, step_of
 
 log = structlog.get_logger("octocert.runs")
@@ -38,47 +41,70 @@ class RunCarrier:
         self._undo = Undo(gear, self._rotation)
         self._proof = Proof(gear, self._rotation)
         self._outcomes = Outcomes(gear)
+        self._settling = Settling(gear, self._rotation, self._undo)
+        self._whole = Insistent(DurableEngine, gear.control)
+        """By what the steps of a run as a whole are done; those of one target fail for that target alone."""
 
     # Workflows. They only read what is immutable (the plan) and what steps returned, so a replay takes the same way.
 
     def carry_out(self, run_id: str) -> None:
         """Inspect again, then do wave after wave, as long as the run may go on."""
-        plan = self._gear.ledger.plan(run_id)
+        plan = DurableEngine.read(self._gear.ledger.plan, run_id)
         if plan.server:
             self._server.carry(run_id, "")
             return
-        waves = plan.waves
-        may: bool = step("begin", self._gear.control.may_go_on, run_id)
-        fresh = set(step("recheck", self._recheck, run_id) if may else [])
+        try:
+            self._waves(run_id, plan.waves)
+            self._whole.step("finish", self._finish, run_id)
+        except GivenUp as error:
+            self._break_off(run_id, str(error))
+
+    def _waves(self, run_id: str, waves: Sequence[Sequence[str]]) -> None:
+        may: bool = self._whole.step("begin", self._gear.control.may_go_on, run_id)
+        fresh = set(self._whole.step("recheck", self._recheck, run_id) if may else [])
         for number, wave in enumerate(waves):
             names = [n for n in wave if n in fresh]
             if names and not self._wave(run_id, number, names):
                 break
+
+    def _break_off(self, run_id: str, why: str) -> None:
+        """End what was begun by what is seen of it, and with it the run."""
+        step("stop", self._gear.control.stop_itself, run_id, why)
+        left: list[str] = step("unsettled", self._settling.unsettled, run_id)
+        if left:
+            DurableEngine.settle_all(run_id, [(name, why) for name in left])
         step("finish", self._finish, run_id)
 
     def _wave(self, run_id: str, number: int, names: list[str]) -> bool:
         """Do one wave; targets that were put off because the run is held come again when it goes on."""
         rest, turn = names, 1
         while rest:
-            may: bool = step("begin_wave", self._begin_wave, run_id, number)
+            may: bool = self._whole.step("begin_wave", self._begin_wave, run_id, number)
             if not may:
                 break
             results = DurableEngine.replace_all(run_id, rest, turn)
             ready = [n for n in rest if results[n]["ready"]]
             if ready:
-                checked = step("look", self._proof.look, run_id, ready)
+                checked = self._whole.step("look", self._proof.look, run_id, ready)
                 key = f"{number + 1}" if turn == 1 else f"{number + 1}.{turn}"
-                verdicts = step("prove", self._proof.prove, run_id, key, ready, checked)
+                verdicts = self._whole.step("prove", self._proof.prove, run_id, key, ready, checked)
                 lost = [(n, verdicts[n]["what"]) for n in ready if verdicts[n]["verdict"] == UNDO]
                 if lost:
                     DurableEngine.put_back_all(run_id, lost)
-                step("conclude", self._conclude, run_id, verdicts, {n: results[n] for n in ready})
+                self._whole.step("conclude", self._conclude, run_id, verdicts, {n: results[n] for n in ready})
             rest, turn = [n for n in rest if results[n].get("later")], turn + 1
-        step("end_wave", self._end_wave, run_id, number, names)
+        self._whole.step("end_wave", self._end_wave, run_id, number, names)
         return not rest
 
     def replace(self, run_id: str, target: str) -> dict[str, Any]:
         """Replace one target's certificate, up to its health check; a failure is undone here."""
+        try:
+            return self._replace(run_id, target)
+        except Unexpected as error:
+            self.settle(run_id, target, error.sentence)
+            return {"ready": False}
+
+    def _replace(self, run_id: str, target: str) -> dict[str, Any]:
         go = step("begin_target", self._begin_target, run_id, target)
         if go != Go.NOW.value:
             return {"ready": False, "later": go == Go.LATER.value}
@@ -88,8 +114,8 @@ class RunCarrier:
             return {"ready": False}
         new: str | None = None
         notes: list[str] = []
-        old = self._gear.ledger.target(run_id, target).old
-        for number, leg in enumerate(self._rotation.legs(run_id, target)):
+        old = DurableEngine.read(self._gear.ledger.target, run_id, target).old
+        for number, leg in enumerate(DurableEngine.read(self._rotation.legs, run_id, target)):
             if leg.kind is LegKind.VISIT:
                 result = step("visit", self._rotation.visit, run_id, target, number, new)
                 new = result.get("new") or new
@@ -108,11 +134,25 @@ class RunCarrier:
 
     def put_back(self, run_id: str, target: str, why: str) -> None:
         """Undo a target that Octopus cannot reach any more."""
-        step("undo", self._undo_target, run_id, target, StepKind.HEALTH.value, why, None)
+        try:
+            step("undo", self._undo_target, run_id, target, StepKind.HEALTH.value, why, None)
+        except Unexpected as error:
+            step("lose", self._settling.lose, run_id, target, f"{why}; then {error.sentence}")
+
+    def settle(self, run_id: str, target: str, why: str) -> None:
+        """End a target whose work broke off by an error that nobody expected."""
+        try:
+            step("settle", self._settling.settle, run_id, target, why)
+        except Unexpected as error:
+            step("lose", self._settling.lose, run_id, target, f"{why}; then {error.sentence}")
 
     def carry(self, run_id: str, part: str) -> None:
-        """Carry out one part of a run that rotates the Server's certificate."""
-        self._server.carry(run_id, part)
+        """Carry out one part of a run that rotates the Server's certificate, or end what a part left that broke off."""
+        plan = DurableEngine.read(self._gear.ledger.plan, run_id)
+        if part == BROKEN and not plan.server:
+            self._break_off(run_id, "an error that nobody expected broke it off")
+        else:
+            self._server.carry(run_id, part)
 
     def tend(self, run_id: str, target: str, task: str) -> dict[str, Any]:
         """Do one phase's work of such a run on one Tentacle."""
@@ -257,12 +297,14 @@ class RunCarrier:
             why = f"The run stopped itself before its turn: {run.stopped_why}."
         elif run.stopped_by:
             why = f"The run was stopped by <@{run.stopped_by}>."
-        for target in run.targets:
+        for name in self._settling.unsettled(run_id):
+            self._settling.lose(run_id, name, "nobody told what became of it")
+        for target in gear.ledger.run(run_id).targets:
             if target.outcome is None:
                 self._outcomes.store(run_id, target.name, OutcomeKind.UNTOUCHED, what=why, now="It was not touched.")
-        gear.ledger.release_hosts(run_id)
-        gear.ledger.move(run_id, of=(*GOING, RunState.STOPPING), to=RunState.FINISHED)
         run = gear.ledger.run(run_id)
         counts = ", ".join(f"{sum(o.kind is k for o in run.outcomes)} {k.value}" for k in OutcomeKind)
         gear.audit.append(f"{run_id}:finished", Entry(kind="finished", run=run_id, digest=run.plan.digest, what=counts))
+        gear.ledger.release_hosts(run_id)
+        gear.ledger.move(run_id, of=(*GOING, RunState.STOPPING), to=RunState.FINISHED)
         gear.announcer.finished(run_id)

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy import event
 
@@ -135,5 +136,29 @@ def _unixepoch(*arguments: object) -> float | int:
     return time.time() if arguments and arguments[-1] in {"subsec", "subsecond"} else int(time.time())
 
 
+def is_away(error: Exception) -> bool:
+    """Whether the database cannot be reached, is full or has no time at the moment: what was asked may be asked again.
+
+    False where it answered and refuses: that stays so.
+    """
+    if isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated:
+        return True
+    return isinstance(error, _AWAY)
+
+
+_AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError, sa.exc.PendingRollbackError)
+
+
 def _postgres_engine(url: sa.URL) -> sa.Engine:
-    return sa.create_engine(url.set(drivername="postgresql+psycopg"), pool_size=20, max_overflow=10, pool_pre_ping=True)
+    address = url.set(drivername="postgresql+psycopg")
+    engine = sa.create_engine(address, pool_size=20, max_overflow=10, pool_pre_ping=True)
+
+    @event.listens_for(engine, "handle_error")
+    def _wait_for_server(context: sa.engine.ExceptionContext) -> None:
+        original = context.original_exception
+        if isinstance(original, psycopg.OperationalError) and original.sqlstate is None:
+            # a lost server has no code; dbos tries again what says so, and "connection is bad" would end a run for good
+            lost = psycopg.OperationalError(f"connection failed: {original}")
+            raise sa.exc.OperationalError(context.statement, context.parameters, lost) from None
+
+    return engine

@@ -10,9 +10,10 @@ import socket
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar
+from contextlib import contextmanager
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import sqlalchemy as sa
 import structlog
@@ -20,7 +21,7 @@ from dbos import DBOS, DBOSConfig, Serializer, SetWorkflowID
 from structlog.contextvars import bound_contextvars
 
 from bot import telemetry
-from bot.runs.database import Database
+from bot.runs.database import Database, is_away
 from bot.secrets import Secret
 
 log = structlog.get_logger("octocert.engine")
@@ -69,6 +70,10 @@ class Carrier(Protocol):
         """Undo one target; called inside a workflow of its own."""
         ...
 
+    def settle(self, run_id: str, target: str, why: str) -> None:
+        """End one target whose work broke off, by what is seen of it; called inside a workflow of its own."""
+        ...
+
     def carry(self, run_id: str, part: str) -> None:
         """Carry out one part of a run that rotates the Server's certificate; called inside a workflow."""
         ...
@@ -113,6 +118,21 @@ class RecordedError(Exception):
     """An unexpected exception of a step, as it was journaled: its class name, without its text."""
 
 
+class Unexpected(Exception):  # noqa: N818  # it says what the error is
+    """A step ended with an error that nobody expected: told alike when it happens and when it is replayed."""
+
+    def __init__(self, step: str, error: str) -> None:
+        super().__init__(f"{step}: {error}")
+        self.step = step
+        self.error = error
+        """The name of the exception's class; its text may hold anything, and stands in the log only."""
+
+    @property
+    def sentence(self) -> str:
+        """What happened, as a phrase for people."""
+        return f"the step “{self.step.replace('_', ' ')}” met an error that nobody expected ({self.error})"
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Secret):
         raise TypeError("a Secret is never journaled")
@@ -141,39 +161,59 @@ class _Current:
     """Called before each step: ends the process where others may be at work on the same run."""
     frozen: Callable[[], bool] = staticmethod(lambda: False)
     """Whether no step may begin now."""
+    at_work: ClassVar[Counter[str]] = Counter()
+    """Ids of the workflows on which this process is at work."""
 
 
-def _carrier() -> Carrier:
+@contextmanager
+def _at_work(**words: str) -> Iterator[Carrier]:
+    """Note which workflow is at work, and give its log lines these words."""
     assert _Current.carrier is not None, "the engine is not running"
-    return _Current.carrier
+    workflow = DBOS.workflow_id or ""
+    _Current.at_work[workflow] += 1
+    try:
+        with bound_contextvars(**words):
+            yield _Current.carrier
+    finally:
+        _Current.at_work[workflow] -= 1
+        if not _Current.at_work[workflow]:
+            del _Current.at_work[workflow]
 
 
 @DBOS.workflow(name="carry_out", max_recovery_attempts=MAX_RECOVERIES)
 def _carry_out(run_id: str) -> None:
-    with bound_contextvars(run=run_id):
-        _carrier().carry_out(run_id)
+    with _at_work(run=run_id) as carrier:
+        carrier.carry_out(run_id)
 
 
 @DBOS.workflow(name="replace", max_recovery_attempts=MAX_RECOVERIES)
 def _replace(run_id: str, target: str) -> dict[str, Any]:
-    with bound_contextvars(run=run_id, target=target):
-        return _carrier().replace(run_id, target)
+    with _at_work(run=run_id, target=target) as carrier:
+        return carrier.replace(run_id, target)
 
 
 @DBOS.workflow(name="put_back", max_recovery_attempts=MAX_RECOVERIES)
 def _put_back(run_id: str, target: str, why: str) -> None:
-    with bound_contextvars(run=run_id, target=target):
-        _carrier().put_back(run_id, target, why)
+    with _at_work(run=run_id, target=target) as carrier:
+        carrier.put_back(run_id, target, why)
+
+
+@DBOS.workflow(name="settle", max_recovery_attempts=MAX_RECOVERIES)
+def _settle(run_id: str, target: str, why: str) -> None:
+    with _at_work(run=run_id, target=target) as carrier:
+        carrier.settle(run_id, target, why)
 
 
 @DBOS.workflow(name="carry", max_recovery_attempts=MAX_RECOVERIES)
 def _carry(run_id: str, part: str) -> None:
-    _carrier().carry(run_id, part)
+    with _at_work(run=run_id) as carrier:
+        carrier.carry(run_id, part)
 
 
 @DBOS.workflow(name="tend", max_recovery_attempts=MAX_RECOVERIES)
 def _tend(run_id: str, target: str, task: str) -> dict[str, Any]:
-    return _carrier().tend(run_id, target, task)
+    with _at_work(run=run_id, target=target) as carrier:
+        return carrier.tend(run_id, target, task)
 
 
 class DurableEngine:
@@ -194,8 +234,11 @@ class DurableEngine:
         self._is_launched = False
         self.executor = "embedded" if database.is_sqlite else f"{socket.gethostname()[:80]}-{uuid.uuid4().hex[:8]}"
         """This process's id: another one at each start where several share a database, or they would steal work."""
+        self._idle: set[str] = set()
+        """Workflows on which nobody was at work when it was looked last."""
         _Current.guard = lambda: None
         _Current.carrier = carrier
+        _Current.at_work.clear()
         _Current.leaving = threading.Event()
         _Current.frozen = staticmethod(frozen or (lambda: False))
 
@@ -244,6 +287,22 @@ class DurableEngine:
         """
         return len(DBOS._recover_pending_workflows(list(executors)))  # noqa: SLF001
 
+    def revive(self) -> int:
+        """Go on with work that is ours by the database, but on which nobody is; return how many pieces that are.
+
+        Its thread ended, and that could not be written down. Two looks must agree: between them work begins and ends.
+        """
+        if not self.is_running:
+            return 0
+        mine = DBOS.list_workflows(status="PENDING", executor_id=self.executor, load_input=False, load_output=False)
+        idle = {w.workflow_id: w.queue_name for w in mine if not _Current.at_work[w.workflow_id]}
+        again = [i for i in idle if i in self._idle]
+        self._idle = set(idle)
+        for workflow in again:
+            log.error("work on which nobody is was found; it is gone on with", workflow=workflow)
+            DBOS.resume_workflow(workflow, queue_name=idle[workflow])
+        return len(again)
+
     def stuck(self) -> dict[str, int]:
         """Return how much work waits for another application version than ours: nobody does it."""
         found: Counter[str] = Counter()
@@ -279,9 +338,29 @@ class DurableEngine:
         with SetWorkflowID(f"{run_id}:{part}:{key}"):
             DBOS.enqueue_workflow("runs", _carry, run_id, part)
 
+    def broken_parts(self, run_id: str) -> set[str]:
+        """Return the parts of a run that ended by an error or were given up; none while any work of it is under way.
+
+        The run itself is the part without a name.
+        """
+        found = DBOS.list_workflows(workflow_id_prefix=run_id, load_input=False, load_output=False)
+        mine = [w for w in found if w.workflow_id.partition(":")[0] == run_id]
+        if any(w.status in UNDER_WAY for w in mine):
+            return set()
+        main = [w for w in mine if w.name in {"carry_out", "carry"} and w.status != "SUCCESS"]
+        return {w.workflow_id.partition(":")[2].partition(":")[0] for w in main}
+
+    @staticmethod
+    def read(function: Callable[..., T], *arguments: Any) -> T:
+        """Read something that never changes between two steps of a workflow, however long the database is away."""
+        return _patiently(function.__name__, function, *arguments)
+
     @staticmethod
     def step(name: str, function: Callable[..., T], *arguments: Any) -> T:
-        """Run one durable step inside a workflow, as soon as nothing is frozen; its arguments and result are JSON."""
+        """Run one durable step inside a workflow, as soon as nothing is frozen; its arguments and result are JSON.
+
+        Unexpected for whatever it raises: expected failures are results.
+        """
         if _Current.leaving.is_set():
             raise Leaving
         _Current.guard()
@@ -292,12 +371,20 @@ class DurableEngine:
         def measured(*given: Any) -> T:
             with bound_contextvars(step=name), telemetry.timed(telemetry.STEP_SECONDS, step=name) as timing:
                 timing.labels = {"result": "error"}
-                result = _patiently(name, function, *given)
+                try:
+                    result = _patiently(name, function, *given)
+                except Exception:
+                    telemetry.FAILURES.labels(part="step", kind=name).inc()
+                    log.exception("a step met an error that nobody expected")
+                    raise
                 has_failed = isinstance(result, dict) and result.get("ok") is False
                 timing.labels = {"result": "failed" if has_failed else "done"}
                 return result
 
-        return DBOS.run_step({"name": name}, measured, *arguments)
+        try:
+            return DBOS.run_step({"name": name}, measured, *arguments)
+        except Exception as error:  # never BaseException: by such DBOS itself ends a workflow
+            raise Unexpected(name, _class_of(error)) from error
 
     @staticmethod
     def replace_all(run_id: str, targets: Sequence[str], turn: int = 1) -> dict[str, dict[str, Any]]:
@@ -305,52 +392,63 @@ class DurableEngine:
 
         A target whose turn was put off comes again with the next number.
         """
-        if _Current.leaving.is_set():
-            raise Leaving
-        handles = {}
         again = f":{turn}" if turn > 1 else ""
-        for target in targets:
-            with SetWorkflowID(f"{run_id}:replace:{target}{again}"):
-                handles[target] = DBOS.enqueue_workflow("targets", _replace, run_id, target)
-        _wait_for_children()
-        return {target: handle.get_result() for target, handle in handles.items()}
+        return _all(_replace, {t: (f"{run_id}:replace:{t}{again}", run_id, t) for t in targets})
 
     @staticmethod
     def tend_all(run_id: str, targets: Sequence[str], task: str) -> dict[str, dict[str, Any]]:
         """Do one phase's work on several Tentacles, as many at once as the queue allows; called inside `carry`."""
-        if _Current.leaving.is_set():
-            raise Leaving
-        handles = {}
-        for target in targets:
-            with SetWorkflowID(f"{run_id}:{task}:{target}"):
-                handles[target] = DBOS.enqueue_workflow("targets", _tend, run_id, target, task)
-        _wait_for_children()
-        return {target: handle.get_result() for target, handle in handles.items()}
+        return _all(_tend, {t: (f"{run_id}:{task}:{t}", run_id, t, task) for t in targets})
 
     @staticmethod
     def put_back_all(run_id: str, targets: Sequence[tuple[str, str]]) -> None:
         """Undo several targets (name and why); called inside `carry_out`."""
-        if _Current.leaving.is_set():
-            raise Leaving
-        handles = []
-        for target, why in targets:
-            with SetWorkflowID(f"{run_id}:put_back:{target}"):
-                handles.append(DBOS.enqueue_workflow("targets", _put_back, run_id, target, why))
-        _wait_for_children()
-        for handle in handles:
-            handle.get_result()
+        _all(_put_back, {t: (f"{run_id}:put_back:{t}", run_id, t, why) for t, why in targets})
+
+    @staticmethod
+    def settle_all(run_id: str, targets: Sequence[tuple[str, str]]) -> None:
+        """End several targets whose work broke off (name and why), by what is seen of them."""
+        _all(_settle, {t: (f"{run_id}:settle:{t}", run_id, t, why) for t, why in targets})
+
+
+def _all(workflow: Callable[..., T], calls: Mapping[str, tuple[str, ...]]) -> dict[str, T | dict[str, Any]]:
+    """Have workflows of our own do something to several targets; each call is an id and what the workflow gets.
+
+    One that ended by an error has `{"ok": False, "ready": False}` as its result: what became of the target is not told.
+    """
+    if _Current.leaving.is_set():
+        raise Leaving
+    handles = {}
+    for target, (workflow_id, *arguments) in calls.items():
+        with SetWorkflowID(workflow_id):
+            handles[target] = DBOS.enqueue_workflow("targets", workflow, *arguments)
+    _wait_for_children()
+    results: dict[str, T | dict[str, Any]] = {}
+    for target, handle in handles.items():
+        try:
+            results[target] = handle.get_result()
+        except Exception as error:  # noqa: BLE001  # alike live and replayed, where it is another class
+            what = Unexpected("the work on it", _class_of(error)).sentence
+            results[target] = {"ok": False, "ready": False, "what": what}
+    return results
+
+
+def _class_of(error: Exception) -> str:
+    return str(error) if isinstance(error, RecordedError) else type(error).__name__
 
 
 def _patiently(name: str, function: Callable[..., T], *arguments: Any) -> T:
     """Do a step, and again for as long as the database is away or its disk full: every step may be repeated.
 
-    An exception would end the whole run without a word; what the durable engine writes itself it tries again, too.
+    What the durable engine writes itself it tries again, too.
     """
     tries = 0
     while True:
         try:
             return function(*arguments)
-        except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+        except sa.exc.SQLAlchemyError as error:
+            if not is_away(error):
+                raise
             pause = PAUSES[min(tries, len(PAUSES) - 1)]
             log.warning("the database is away; the step is tried again", name=name, error=type(error).__name__)
         tries += 1

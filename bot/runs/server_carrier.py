@@ -5,17 +5,21 @@ Server made, whose thumbprint must be approved; the next one with everything pro
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from bot.domain.plan import NodePlan, Order, Plan, ServerPlan
-from bot.runs.engine import Doing, DurableEngine
+from bot.runs.engine import Doing, DurableEngine, Unexpected
 from bot.runs.gates import DENIED
+from bot.runs.insistent import GivenUp, Insistent
 from bot.runs.node_steps import NodeSteps
 from bot.runs.proof import Proof
 from bot.runs.rotation import Gear, Rotation
+from bot.runs.server_breaking import ServerBreaking
 from bot.runs.server_closing import CLEAN_UP, ServerClosing
 from bot.runs.server_opening import CERTIFICATE, ServerOpening
 from bot.runs.server_watch import LOOK, ServerWatch
+from bot.runs.settling import BROKEN
 from bot.runs.trust_steps import Task, TrustSteps
 
 PROVE_AT_ONCE = 100
@@ -35,6 +39,7 @@ class ServerCarrier:
         opening: ServerOpening,
         closing: ServerClosing,
         watch: ServerWatch,
+        breaking: ServerBreaking,
         doing: Doing = DurableEngine,
     ) -> None:
         self._gear = gear
@@ -43,7 +48,10 @@ class ServerCarrier:
         self._opening = opening
         self._closing = closing
         self._watch = watch
-        self._doing = doing
+        self._breaking = breaking
+        self._plain = doing
+        """By what the steps of one Tentacle are done, which fail for it alone, and those that end a run."""
+        self._doing = Insistent(doing, gear.control)
         self._trust = TrustSteps(gear, rotation, nodes)
         self._proof = Proof(gear, rotation)
 
@@ -55,7 +63,13 @@ class ServerCarrier:
 
     def carry(self, run_id: str, part: str) -> None:
         """Carry out one part of a run: the first one, what follows the second approval, or the clean-up."""
-        plan = self._gear.ledger.plan(run_id)
+        plan = DurableEngine.read(self._gear.ledger.plan, run_id)
+        try:
+            self._carry(run_id, plan, part)
+        except GivenUp as error:
+            self._break_off(run_id, plan, str(error))
+
+    def _carry(self, run_id: str, plan: Plan, part: str) -> None:
         if part == CLEAN_UP:
             self._clean(run_id, plan)
         elif part == f"{DENIED} {CERTIFICATE}":
@@ -64,6 +78,8 @@ class ServerCarrier:
             self._step("never_cleaned", self._closing.never_cleaned, run_id)
         elif part == LOOK:
             self._step("look_again", self._watch.look_again, run_id)
+        elif part == BROKEN:
+            self._break_off(run_id, plan, "an error that nobody expected broke it off")
         elif part == "" and plan.source.is_made_on_host:
             self._make(run_id)
         else:
@@ -71,13 +87,30 @@ class ServerCarrier:
 
     def tend(self, run_id: str, name: str, task: str) -> dict[str, Any]:
         """Do one phase's work on one Tentacle; in a workflow of its own."""
-        held = self._step("hold", self._opening.hold, run_id, name)
-        if held["ok"] and task == Task.TRUST.value:
-            held = self._step("wait_until_idle", self._rotation.wait_until_idle, run_id, name)
-        result = self._step("tend", self._trust.tend, run_id, name, task) if held["ok"] else held
+        try:
+            result = self._tend(run_id, name, task)
+        except Unexpected as error:
+            result = {"ok": False, "what": error.sentence}
         if not result["ok"]:
-            self._step("tending_failed", self._closing.tending_failed, run_id, name, task, result)
+            self._plain.step("tending_failed", self._closing.tending_failed, run_id, name, task, result)
         return {"ok": result["ok"], "what": result.get("what", "")}
+
+    def _tend(self, run_id: str, name: str, task: str) -> dict[str, Any]:
+        step = self._plain.step
+        held = step("hold", self._opening.hold, run_id, name)
+        if held["ok"] and task == Task.TRUST.value:
+            held = step("wait_until_idle", self._rotation.wait_until_idle, run_id, name)
+        return step("tend", self._trust.tend, run_id, name, task) if held["ok"] else held
+
+    def _break_off(self, run_id: str, plan: Plan, why: str) -> None:
+        """End a run by what is seen of it; nodes that it drained take tasks again where that can be had."""
+        step = self._plain.step
+        for node in _server(plan).nodes:
+            with suppress(Unexpected):
+                step("undrain", self._nodes.undrain, run_id, node.name)
+        step("broke_off", self._breaking.broke_off, run_id, why)
+        step("stop", self._gear.control.stop_itself, run_id, why)
+        step("end", self._closing.end, run_id)
 
     def _make(self, run_id: str) -> None:
         """Have the Server make its new certificate, without using it, and ask for its approval."""
@@ -160,13 +193,13 @@ class ServerCarrier:
         for number, node in enumerate(nodes):
             self._step("begin_node", self._opening.begin_node, run_id, node.name, number, len(nodes))
             while True:
-                drained = self._step("drain", self._nodes.drain, run_id, node.name)
+                drained = self._doing.tried("drain", self._nodes.drain, run_id, node.name)
                 if drained["ok"] or not self._step("ask_on", self._opening.ask_on, run_id, drained["what"]):
                     break
             result = drained
             if drained["ok"]:
                 switched = True
-                result = self._step("switch", self._nodes.switch, run_id, node.name)
+                result = self._doing.tried("switch", self._nodes.switch, run_id, node.name)
             if not result["ok"]:
                 self._back(run_id, nodes, result["what"], proven, [], switched=switched)
                 return False

@@ -174,6 +174,11 @@ class ServerClosing:
         """End a run whose clean-up was denied: the old trust stays, which does no harm while nobody has that key."""
         self._finish(run_id)
 
+    def end(self, run_id: str) -> None:
+        """End a run whose outcomes are told; nothing where it is over already."""
+        if not self._gear.ledger.standing(run_id).state.is_over:
+            self._finish(run_id)
+
     # ---- Inside
 
     def _open(self, run_id: str, names: list[str]) -> None:
@@ -223,11 +228,11 @@ class ServerClosing:
 
     def _finish(self, run_id: str) -> None:
         gear = self._gear
-        gear.ledger.release_hosts(run_id)
-        gear.ledger.move(run_id, of=(*GOING, RunState.STOPPING, RunState.ASKING), to=RunState.FINISHED)
         run = gear.ledger.run(run_id)
         counts = ", ".join(f"{sum(o.kind is k for o in run.outcomes)} {k.value}" for k in OutcomeKind)
         gear.audit.append(f"{run_id}:finished", Entry(kind="finished", run=run_id, digest=run.plan.digest, what=counts))
+        gear.ledger.release_hosts(run_id)
+        gear.ledger.move(run_id, of=(*GOING, RunState.STOPPING, RunState.ASKING), to=RunState.FINISHED)
         gear.announcer.finished(run_id)
 
     def _new(self, run: Run) -> str:

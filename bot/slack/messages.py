@@ -5,6 +5,7 @@ from bot.slack.guard_message import counted, frozen, policy, reminder, unfrozen
 from bot.slack.inventory_message import inventory, inventory_attached, inventory_csv
 from bot.slack.outcome_message import (
     approved,
+    broke_off,
     cancelled,
     closed,
     denied,
@@ -22,6 +23,7 @@ from bot.slack.outcome_message import (
     stopped_itself,
     swept,
     swept_all,
+    wordless,
 )
 from bot.slack.plan_message import plan_only, plan_posted, refusals
 from bot.slack.report_messages import health_result, health_started, thumbprints
@@ -41,6 +43,7 @@ from bot.slack.server_report import thumbprint as server_thumbprint
 __all__ = [
     "approved",
     "asks_on",
+    "broke_off",
     "cancelled",
     "closed",
     "counted",
@@ -89,5 +92,6 @@ __all__ = [
     "thumbprints",
     "unexpected",
     "unfrozen",
+    "wordless",
     "working",
 ]

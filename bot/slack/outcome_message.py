@@ -241,6 +241,25 @@ def finished(run: Run) -> Message:
     return message(text, blocks)
 
 
+def wordless(about: str, error: str) -> Message:
+    """Return that there is something to say which an error keeps from being said, and where it can be read."""
+    text = (
+        f"What there is to say about {escape(about)} could not be put into a message ({escape(error)}); the work "
+        "itself goes on. Run octocert status in a terminal, or look with show-thumbprint, and at the bot's log."
+    )
+    return message(text, [rich(line(emoji("warning"), say(f" {text}")))])
+
+
+def broke_off(run_id: str) -> Message:
+    """Return that a run was ended by an error, and its end by another one, so that nobody knows what it left."""
+    text = (
+        f"The run {run_id} broke off: an error that nobody expected ended it, and not even its end could be carried "
+        "out. Services that it stopped are started by a task on their hosts. What it did not tell above is not known: "
+        "look with show-thumbprint at its targets, and at the bot's log. Nothing more will happen in this run."
+    )
+    return message(text, [rich(line(emoji("rotating_light"), say(" "), bold("The run broke off. "), say(text)))])
+
+
 def swept_all() -> Message:
     """Return that the old keys of a whole fleet are gone."""
     text = "The copies with the old keys were removed from all hosts of this run; rolling back is no longer possible."

@@ -1,0 +1,132 @@
+"""An error that nobody expected ends in a state that people see and can act on; no run hangs, no host stays locked.
+
+The database refuses single rows here, as one with a broken constraint would: an answer, not an outage.
+"""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from bot import logs
+from bot.domain.facts import ServiceState
+from bot.sandbox.slack.model import Message
+from tests.scenarios.town import Town
+
+REFUSED = "a row like this is refused"
+
+
+@pytest.fixture(autouse=True)
+def log(logs_as_before: None) -> io.StringIO:
+    """Return the log as the bot writes it."""
+    stream = io.StringIO()
+    logs.configure("INFO", "json", stream)
+    return stream
+
+
+@contextmanager
+def refused(town: Town, table: str, condition: str, *, change: str = "insert") -> Iterator[None]:
+    """Have the database refuse rows of a table while this is open."""
+    assert town.bot
+    engine = town.bot.database.engine
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            f"create trigger refusing before {change} on {table} when {condition} "
+            f"begin select raise(abort, '{REFUSED}'); end"
+        )
+    try:
+        yield
+    finally:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("drop trigger refusing")
+
+
+def audited(kind: str) -> str:
+    """Return the condition that holds for audit entries of a kind."""
+    return f'new.entry like \'%"kind":"{kind}"%\' or new.entry like \'%"kind": "{kind}"%\''
+
+
+def assert_unlocked(town: Town) -> None:
+    """Assert that no run holds a host."""
+    assert town.bot
+    assert town.bot.ledger.locked_hosts() == []
+
+
+def approved(town: Town, targets: str) -> Message:
+    """Have Rita ask and Ada approve."""
+    root = town.ask("rita", f"rotate {targets}")
+    town.press("ada", root, "Approve")
+    return root
+
+
+def test_in_the_middle_of_a_target_it_is_undone_by_what_is_seen_and_the_others_go_on(
+    town: Town, log: io.StringIO
+) -> None:
+    """The certificate was replaced on the host when the error came: it is put back, and the thread says all of it."""
+    web, edge = town.tentacle("web-01"), town.tentacle("edge-01")
+    old = web.configured
+    with refused(town, "octocert_audit", f"new.key like '%:web-01:configured' and ({audited('configured')})"):
+        root = approved(town, "web-01 edge-01 --canary 0")
+        town.says(root, "The run is over")
+    thread = town.thread(root)
+    assert "an error that nobody expected (IntegrityError)" in thread
+    assert f"the old certificate {old} is in force" in thread
+    assert REFUSED not in thread
+    assert web.configured == web.served == old
+    assert web.service.state is ServiceState.RUNNING
+    assert town.sandbox.consistent("web-01")
+    town.assert_good("edge-01")
+    assert edge.configured != old
+    assert_unlocked(town)
+    assert "Retry failed" in town.end(root).buttons
+    told = [line for line in log.getvalue().splitlines() if "a step met an error that nobody expected" in line]
+    assert len(told) == 1, "one error is one entry in the log, with where it came from"
+    assert '"step": "visit"' in told[0]
+    assert "Traceback" in told[0]
+
+
+def test_where_all_witnesses_agree_on_the_new_certificate_it_stays(town: Town) -> None:
+    """The error came after everything was done: undoing it would only be another outage."""
+    web = town.tentacle("web-01")
+    old = web.configured
+    done = 'new.steps like \'%correct the thumbprint in Octopus", "state": "complete%\''
+    with refused(
+        town, "octocert_progress", f"new.target = 'web-01' and old.outcome is null and {done}", change="update"
+    ):
+        root = approved(town, "web-01")
+        town.wait(lambda: town.bot and town.bot.ledger.recent(1)[0].outcomes)
+    town.says(root, "The run is over")
+    assert "not proven" in town.thread(root).casefold()
+    assert f"It is configured with {web.configured}, serves it and is recorded with it" in town.thread(root)
+    assert web.configured != old
+    town.assert_good("web-01")
+    assert_unlocked(town)
+
+
+def test_in_the_run_as_a_whole_it_is_held_and_resume_does_the_step_again(town: Town) -> None:
+    """The thread says which step and which error; nothing is lost meanwhile."""
+    with refused(town, "octocert_audit", audited("finished")):
+        root = approved(town, "web-01")
+        thread = town.says(root, "The run pauses")
+        assert "step “finish” met an error that nobody expected (IntegrityError)" in thread
+        town.wait(lambda: "Resume" in (town.slack.message(root.ts) or root).buttons)
+    town.press("ada", root, "Resume")
+    town.says(root, "The run is over")
+    town.assert_good("web-01")
+    assert_unlocked(town)
+
+
+def test_where_not_even_the_end_can_be_carried_out_the_run_still_ends(town: Town) -> None:
+    """People stop it, and its end meets the error again, and again: it says that it broke off, and frees the hosts."""
+    with refused(town, "octocert_audit", f"{audited('finished')} or {audited('stopped itself')}"):
+        root = approved(town, "web-01")
+        town.says(root, "The run pauses")
+        town.press("ada", town.wait(lambda: (m := town.slack.message(root.ts)) and "Resume" in m.buttons and m), "Stop")
+        thread = town.says(root, "The run broke off")
+        assert "look with show-thumbprint" in thread
+        town.end(root)
+    town.assert_good("web-01")
+    assert_unlocked(town)
+    assert town.bot
+    assert list(town.bot.audit.flaws()) == []
