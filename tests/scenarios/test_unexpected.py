@@ -6,12 +6,14 @@ The database refuses single rows here, as one with a broken constraint would: an
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from bot import logs
 from bot.domain.facts import ServiceState
 from bot.sandbox.slack.model import Message
+from tests.scenarios.serving import ServerTown
 from tests.scenarios.town import Town
 
 REFUSED = "a row like this is refused"
@@ -58,6 +60,12 @@ def approved(town: Town, targets: str) -> Message:
     root = town.ask("rita", f"rotate {targets}")
     town.press("ada", root, "Approve")
     return root
+
+
+def held(town: Town, root: Message) -> Message:
+    """Wait until a run is held and can be resumed; return its message."""
+    town.says(root, "The run pauses")
+    return town.wait(lambda: (m := town.slack.message(root.ts)) and "Resume" in m.buttons and m)
 
 
 def test_in_the_middle_of_a_target_it_is_undone_by_what_is_seen_and_the_others_go_on(
@@ -121,8 +129,7 @@ def test_where_not_even_the_end_can_be_carried_out_the_run_still_ends(town: Town
     """People stop it, and its end meets the error again, and again: it says that it broke off, and frees the hosts."""
     with refused(town, "octocert_audit", f"{audited('finished')} or {audited('stopped itself')}"):
         root = approved(town, "web-01")
-        town.says(root, "The run pauses")
-        town.press("ada", town.wait(lambda: (m := town.slack.message(root.ts)) and "Resume" in m.buttons and m), "Stop")
+        town.press("ada", held(town, root), "Stop")
         thread = town.says(root, "The run broke off")
         assert "look with show-thumbprint" in thread
         town.end(root)
@@ -130,3 +137,29 @@ def test_where_not_even_the_end_can_be_carried_out_the_run_still_ends(town: Town
     assert_unlocked(town)
     assert town.bot
     assert list(town.bot.audit.flaws()) == []
+
+
+def test_in_the_switch_of_the_server_stop_puts_the_old_certificate_back(tmp_path: Path) -> None:
+    """The node serves the new one already when the error comes: people decide, and nobody is lost by that."""
+    with ServerTown(tmp_path) as town, refused(town, "octocert_audit", audited("served")):
+        root = town.ask_server()
+        town.press("ada", root, "Approve")
+        paused = held(town, root)
+        assert "the step “switch” met" in town.thread(root).casefold()
+        town.press("ada", paused, "Stop")
+        town.says(root, "The run is over", 90)
+        assert "old certificate was put back" in town.thread(root)
+        town.assert_as_before()
+        assert_unlocked(town)
+
+
+def test_after_the_switch_of_the_server_stop_leaves_what_is_proven(tmp_path: Path) -> None:
+    """The error came when the clean-up was to be asked for: the thread says what is in force, and the run is over."""
+    with ServerTown(tmp_path) as town, refused(town, "octocert_audit", audited("proven")):
+        new = town.pfx()
+        root = town.ask_server()
+        town.press("ada", root, "Approve")
+        town.press("ada", held(town, root), "Stop")
+        town.says(root, "The run is over", 90)
+        town.assert_switched(new)
+        assert_unlocked(town)
