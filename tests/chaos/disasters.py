@@ -5,12 +5,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bot.runs.leases import EXIT_FENCED
 from tests.chaos.process import BotProcess
 from tests.scenarios import postgres
 from tests.scenarios.town import Town
 
 LEASE = 4.0
 """Seconds; of the bots on Postgres."""
+CONNECT_SECONDS = 90.0
 Disaster = Callable[["Scene"], None]
 
 
@@ -26,6 +28,8 @@ class Scene:
         self.targets: list[str] = []
         """What is being rotated."""
         self.kills = 0
+        self.fenced = 0
+        """How often a bot ended itself."""
 
     @property
     def is_shared(self) -> bool:
@@ -40,9 +44,20 @@ class Scene:
         """Return any bot."""
         return self.chance.choice(self.bots)
 
+    def keep(self) -> None:
+        """Start bots again that ended themselves for want of a lease, as a service manager does."""
+        for bot in self.bots:
+            if bot.exit_code == EXIT_FENCED:
+                bot.start()
+                self.fenced += 1
+
     def connect(self) -> None:
         """Wait until all bots hold their connections again."""
-        self.town.slack.wait_connected(60, count=len(self.bots))
+        end = time.monotonic() + CONNECT_SECONDS
+        while self.town.slack.connections < len(self.bots) and time.monotonic() < end:
+            self.keep()
+            time.sleep(0.05)
+        self.town.slack.wait_connected(1, count=len(self.bots))
 
 
 def kill(scene: Scene) -> None:
@@ -70,8 +85,8 @@ def freeze(scene: Scene) -> None:
     time.sleep(LEASE * 1.5)
     bot.thaw()
     if scene.is_shared:
-        assert bot.wait(30) == 70, "a frozen bot went on"
-        bot.start()
+        assert bot.wait(30) == EXIT_FENCED, "a frozen bot went on"
+        scene.keep()
 
 
 def restart_postgres(scene: Scene) -> None:

@@ -71,6 +71,11 @@ class BotProcess:
         resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (hard if size is None else size, hard))
 
     @property
+    def exit_code(self) -> int | None:
+        """How it ended by itself; None while it runs, and after it was stopped or killed."""
+        return self._process.poll() if self._process else None
+
+    @property
     def is_running(self) -> bool:
         """Whether the process is there."""
         return self._process is not None and self._process.poll() is None

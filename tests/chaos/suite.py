@@ -35,6 +35,8 @@ class Figures:
 
     runs: int = 0
     kills: int = 0
+    fenced: int = 0
+    """Bots that ended themselves because they could not renew their lease in time."""
     steps: int = 0
     repeats: int = 0
     """Workflows that were gone on with after a death."""
@@ -50,6 +52,7 @@ class Figures:
             {
                 "runs": self.runs,
                 "kills": self.kills,
+                "fenced": self.fenced,
                 "steps": self.steps,
                 "repeats": self.repeats,
                 "recoveries": len(self.recovery),
@@ -159,6 +162,7 @@ def play(place: Scene, judge: Judge, disaster: Disaster, figures: Figures) -> No
         disaster(place)
     before, ended = signs(town), time.monotonic()
     while signs(town) == before and time.monotonic() - ended < END_SECONDS:
+        place.keep()
         time.sleep(0.02)
     figures.recovery.append(time.monotonic() - ended)
     figures.runs += 1
@@ -169,6 +173,7 @@ def play(place: Scene, judge: Judge, disaster: Disaster, figures: Figures) -> No
             state = judge.ledger.standing(run_id).state.value
             figures.losses.append(f"{run_id}: after {disaster.__name__} it did not end; it is {state}")
             return
+        place.keep()
         time.sleep(0.1)
     figures.losses += [f"{loss} (after {disaster.__name__})" for loss in judge.losses(run_id, root, targets, made)]
 
@@ -215,6 +220,7 @@ def run(kills: int, *, seed: int, folder: Path | None = None) -> Figures:
             figures.steps += steps
             figures.repeats += again
             figures.kills += place.kills
+            figures.fenced += place.fenced
             if figures.losses and folder:
                 for log in Path(name).glob("bot-*.log"):
                     (folder / log.name).write_bytes(log.read_bytes())
