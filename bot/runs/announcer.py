@@ -20,8 +20,8 @@ from bot.slack.results import plan_csv, results_csv
 
 log = structlog.get_logger("octocert.announcer")
 
-MOST_TOLD = 10
-"""Troubles of a fleet that are told one by one while it runs; the others stand in the list at its end."""
+MOST_TOLD = 5
+"""Failures of a fleet that are told one by one while it runs; the others stand in the list at its end."""
 _ROOT = ":root"
 
 
@@ -159,21 +159,31 @@ class Announcer:
         return len(self._ledger.plan(run_id).subjects) > FLEET
 
     def outcome(self, run_id: str, target: str) -> None:
-        """Say what became of one target; of a fleet only trouble, and not more of that than people would read."""
+        """Say what became of one target; of a fleet only failures, and not more of them than people would read."""
         self.root(run_id)
         outcome = next((p.outcome for p in self._ledger.progress(run_id, [target])), None)
         if outcome is None:
             return
         if self._is_fleet(run_id):
-            if outcome.kind in {OutcomeKind.HEALTHY, OutcomeKind.UNTOUCHED}:
-                return
             counts = self._ledger.standing(run_id).counts
-            told = sum(n for k, n in counts.items() if k not in {OutcomeKind.HEALTHY, OutcomeKind.UNTOUCHED})
-            if told > MOST_TOLD:
+            told = {k: n for k, n in counts.items() if self._is_told(run_id, k)}
+            if outcome.kind not in told:
+                return
+            if sum(told.values()) > MOST_TOLD:
                 self.say(run_id, "more-trouble", messages.more_trouble(MOST_TOLD))
                 return
         run = self._ledger.run(run_id)
         self.say(run_id, f"outcome:{target}", _worded(target, lambda: messages.outcome(run, outcome)))
+
+    def _is_told(self, run_id: str, kind: OutcomeKind) -> bool:
+        """Whether the thread tells this outcome of one target of a fleet; what is skipped is told once for all."""
+        return kind.is_failure or (kind is OutcomeKind.SKIPPED and self._ledger.plan(run_id).server is not None)
+
+    def rechecked(self, run_id: str) -> None:
+        """Say, once for a fleet, which targets are skipped after the second look."""
+        run = self._ledger.run(run_id)
+        if self._is_fleet(run_id) and run.outcomes:
+            self.say(run_id, "skipped", messages.skipped(run))
 
     def finished(self, run_id: str) -> None:
         """Say how the run ended, with the full result as a file where it is long."""

@@ -1,6 +1,7 @@
 """The carrier: carries out one approved run, wave by wave. Its methods are workflows; what they call are steps."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -26,6 +27,9 @@ from bot.runs.settling import BROKEN, Settling
 from bot.runs.undo import Undo, step_of
 
 log = structlog.get_logger("octocert.runs")
+
+LOOKS_TOLD = 20
+"""Targets after which the second look at a fleet tells how far it is."""
 
 step = DurableEngine.step
 
@@ -176,10 +180,12 @@ class RunCarrier:
                 if group is not None:
                     groups[group.name] = group
                     found[target.name] = group.name
-            facts = {f.name: f for f in self._inspector.look(list(groups.values()), index)}
+            seen = self._counting(run_id, len(groups))
+            facts = {f.name: f for f in self._inspector.look(list(groups.values()), index, on_seen=seen)}
         except UserError as error:
             for target in plan.targets:
                 self._skip(run_id, target.name, f"the estate could not be looked at again: {error}")
+            gear.announcer.rechecked(run_id)
             return []
         fresh = []
         for target in plan.targets:
@@ -195,7 +201,20 @@ class RunCarrier:
                 self._skip(run_id, target.name, refusal.reason)
             else:
                 fresh.append(target.name)
+        gear.announcer.rechecked(run_id)
         return fresh
+
+    def _counting(self, run_id: str, number: int) -> Callable[[], None]:
+        """Return what counts the targets that were looked at, and has the run's message show it."""
+        gear, seen = self._gear, itertools.count(1)
+
+        def count() -> None:
+            done = next(seen)
+            if number > LOOKS_TOLD and done % LOOKS_TOLD == 0:
+                gear.ledger.stage(run_id, f"looking at every target again, {done} of {number}")
+                gear.announcer.root(run_id)
+
+        return count
 
     def _stale(self, run_id: str, name: str, different: list[str]) -> None:
         self._gear.announcer.stale(run_id, name, different)

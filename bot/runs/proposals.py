@@ -285,6 +285,8 @@ class Proposals:
             names=tuple(former),
             source=f"backup:{run.id}",
             reason=f"roll back of {run.id}",
+            canary=run.plan.request.canary,
+            batch=run.plan.request.batch,
             # whoever needs the way back needs it now: windows are told, not waited for
             accept=(*run.plan.request.accept, OUTSIDE),
         )

@@ -213,6 +213,13 @@ def confirm(title: str, text: str, yes: str, no: str = "Go back", *, danger: boo
     return question
 
 
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Container[int] = ()) -> Json:
+    """Return a table of plain text, wrapped but for columns of `numbers`; Slack takes one table a message."""
+    cells = [[{"type": "raw_text", "text": literal(cell) or "–"} for cell in row] for row in (head, *rows)]  # noqa: RUF001
+    columns = [{"align": "right"} if place in numbers else {"is_wrapped": True} for place in range(len(head))]
+    return {"type": "table", "column_settings": columns, "rows": cells}
+
+
 # --- whole messages -------------------------------------------------------------------------------------------------
 
 

@@ -1,20 +1,28 @@
 """The compact form of a run over many targets: how far it is, what is worked on, what went wrong."""
 
+import re
 from datetime import datetime
 
-from bot.domain.run import Outcome, OutcomeKind, Run, RunState, StepState, TargetProgress
-from bot.slack.blocks import Json, Line, bold, bullets, emoji, line, name, rich, say, spoken, within
-from bot.slack.text import clean, count, duration, sentence
+from bot.domain.plan import StepKind
+from bot.domain.run import Outcome, OutcomeKind, Run, RunState, StepProgress, StepState, TargetProgress
+from bot.slack.blocks import Json, Line, bold, bullets, emoji, line, name, rich, say, spoken, table, within
+from bot.slack.text import clean, count, duration, gist, listed, sentence
 from bot.slack.words import OUTCOME_ICONS, counts_of, current_of, is_under_way, people_of
 
 FLEET = 20
 """Runs over more targets than this are shown in this form."""
 BAR = 20
 """Characters of the bar that shows how far a fleet is."""
-MOST_BUSY = 10
-"""Targets that are shown while they are worked on."""
+MOST_NAMED = 3
+"""Targets of one step that are named while they are worked on."""
+MOST_ROWS = 9
+"""Up to so many steps stand in the table all the time, so that it keeps its height; of more only those in use."""
+MOST_ALIKE = 6
+"""Targets with the same trouble that are named; the file with the full result names all."""
+NOTHING = "–"  # noqa: RUF001  # a dash stands for nothing
 MOST_TROUBLES = 10
 """Troubles that are shown while the run goes on; its end shows as many as fit."""
+_DIGITS = re.compile(r"[0-9A-F]{40}|[0-9]+")
 _TOLD_EARLY = 0.05
 """From this share of a fleet on, its own pace tells better than the plan how long it will take."""
 
@@ -58,45 +66,89 @@ def _left(run: Run, now: datetime) -> float:
     return max(0.0, (now - begun).total_seconds()) / share * (1 - share)
 
 
-def body(run: Run) -> list[Json | None]:
-    """Return what is worked on and what went wrong so far."""
-    busy = [t for t in run.targets if is_under_way(t)]
-    working = None
-    if busy:
-        lines = [_busy(t) for t in busy[:MOST_BUSY]]
-        lines += [[say(f"… ({len(busy) - MOST_BUSY} more)", italic=True)]] if len(busy) > MOST_BUSY else []
+def body(run: Run, *, as_table: bool) -> list[Json | None]:
+    """Return how many targets are at which step, as Slack's table or as a list, and what went wrong so far."""
+    places = _places(run)
+    busy = {step: at for step, at in places.items() if at}
+    working: Json | None = None
+    if as_table and places:
+        rows = places if len(places) <= MOST_ROWS else busy
+        cells = [(_label(step), str(len(at) or NOTHING), _which(at) or NOTHING) for step, at in rows.items()]
+        working = table(("Step", "Now", "Which"), cells, numbers=(1,))
+    elif busy:
+        lines: list[Line] = [
+            [bold(_label(step)), say(f"  {len(at)}: "), *spoken(_which(at), 400)] for step, at in busy.items()
+        ]
         working = rich(line(bold("In progress")), bullets(lines))
     return [working, troubles(run, 3_000, MOST_TROUBLES)]
 
 
-def troubles(run: Run, budget: int, most: int) -> Json | None:
-    """Return which targets did not end well and why, the worst first; those whose turn never came only as a number."""
+def _label(step: StepKind) -> str:
+    return step.value[0].upper() + step.value[1:]
+
+
+def _places(run: Run) -> dict[StepKind, list[tuple[TargetProgress, StepProgress]]]:
+    """Return who is at which step, by all steps of the run in their order; who is between two is at the next one."""
+    longest = max((t.steps for t in run.targets), key=len, default=())
+    every = dict.fromkeys(s.step for steps in (longest, *(t.steps for t in run.targets)) for s in steps)
+    places: dict[StepKind, list[tuple[TargetProgress, StepProgress]]] = {s: [] for s in every}
+    for target in run.targets:
+        at = _where(target)
+        if at:
+            places[at.step].append((target, at))
+    return places
+
+
+def _where(target: TargetProgress) -> StepProgress | None:
+    if not is_under_way(target):
+        return None
+    left = (s for s in target.steps if s.state is not StepState.COMPLETE)
+    return current_of(target) or next(left, target.steps[-1])
+
+
+def _which(at: list[tuple[TargetProgress, StepProgress]]) -> str:
+    """Return some names, and what the first one that has something to tell tells."""
+    names = listed([t.name for t, _ in at], MOST_NAMED, 40)
+    told = next((f"{clean(t.name, 40)}: {clean(s.detail.replace('`', ''), 80)}" for t, s in at if s.detail), "")
+    return f"{names}. {told}" if told and len(at) > 1 else told or names
+
+
+def troubles(run: Run, budget: int, most: int, title: str = "Did not go well") -> Json | None:
+    """Return which targets did not end well and why, the worst first; those whose turn never came only as a number.
+
+    Targets that met the same trouble stand in one line.
+    """
     worst_first = list(reversed(OutcomeKind))
     bad = [o for o in run.outcomes if o.kind not in {OutcomeKind.HEALTHY, OutcomeKind.UNTOUCHED}]
     if not bad:
         return None
     bad.sort(key=lambda o: (not o.kind.is_failure, worst_first.index(o.kind)))
     people = people_of(run)
-    lines = within([_trouble(o, people) for o in bad], budget, most)
-    return rich(line(bold(f"Not healthy: {count(len(bad), 'target')}")), *[line(*one) for one in lines])
+    lines = within([_trouble(alike, people) for alike in _alike(run, bad)], budget, most)
+    return rich(line(bold(f"{title}: {count(len(bad), 'target')}")), *[line(*one) for one in lines])
 
 
-def _busy(target: TargetProgress) -> Line:
-    current = current_of(target)
-    shown: Line = [bold(clean(target.name, 40))]
-    if current is None:
-        done, total = sum(s.state is StepState.COMPLETE for s in target.steps), len(target.steps)
-        rest = "waits for its health check" if done == total - 1 else f"{done}/{total} done"
-        return [*shown, say(f"  {rest}")]
-    place = next(i for i, s in enumerate(target.steps, 1) if s is current)
-    shown.append(say(f"  {place}/{len(target.steps)} {current.step.value}"))
-    if current.detail:
-        shown += [say(": "), *spoken(current.detail, 80)]
-    return shown
+def _alike(run: Run, bad: list[Outcome]) -> list[list[Outcome]]:
+    """Return outcomes grouped by what happened, whatever their names, addresses and thumbprints are."""
+    hosts = {t.name: t.facts.host.address for t in run.plan.targets if t.facts.host}
+    groups: dict[tuple[OutcomeKind, str], list[Outcome]] = {}
+    for one in bad:
+        what = one.what.replace(hosts.get(one.target, one.target), "#").replace(one.target, "#")
+        groups.setdefault((one.kind, _DIGITS.sub("#", what)), []).append(one)
+    return list(groups.values())
 
 
-def _trouble(outcome: Outcome, people: set[str]) -> Line:
-    shown: Line = [emoji(OUTCOME_ICONS[outcome.kind]), say(" "), name(outcome.target), say(f" {outcome.kind.value}")]
-    if outcome.what:
-        shown += [say(": "), *spoken(sentence(outcome.what), 160, people)]
+def _trouble(alike: list[Outcome], people: set[str]) -> Line:
+    first = alike[0]
+    shown: Line = [emoji(OUTCOME_ICONS[first.kind]), say(" ")]
+    if len(alike) == 1:
+        shown += [name(first.target), say(f" {first.kind.value}")]
+    else:
+        shown += [
+            bold(f"{len(alike)} {first.kind.value}"),
+            say(f": {listed([o.target for o in alike], MOST_ALIKE, 40)}"),
+        ]
+    if first.what:
+        why = gist(sentence(first.what), 160)
+        shown += [say(": " if len(alike) == 1 else f". {clean(first.target, 40)}: "), *spoken(why, 200, people)]
     return shown

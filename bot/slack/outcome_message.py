@@ -26,7 +26,7 @@ from bot.slack.blocks import (
 )
 from bot.slack.message import Message
 from bot.slack.progress_message import again_buttons
-from bot.slack.text import clean, duration, escape, sentence
+from bot.slack.text import clean, count, duration, escape, sentence
 from bot.slack.words import OUTCOME_ICONS, change_of, change_text, counts_of, icon_of, people_of, records_by_space
 
 
@@ -122,9 +122,16 @@ def stopped_itself(run: Run) -> Message:
     return message(text, [rich(head, line(say(rest)))])
 
 
+def skipped(run: Run) -> Message:
+    """Return which targets of a fleet are left out after the second look, and why."""
+    number = sum(o.kind is OutcomeKind.SKIPPED for o in run.outcomes)
+    text = f"{number} of {count(len(run.targets), 'target')} are skipped after the second look, and stay as they are."
+    return message(text, [fleet_message.troubles(run, 6_000, 20, "Skipped after the second look")])
+
+
 def more_trouble(told: int) -> Message:
     """Return that further failures are only listed at the end."""
-    text = f"More than {told} targets did not end well. Further ones stand in the message above and in the final list."
+    text = f"More than {told} targets have failed. Further ones stand in the message above and in the final list."
     return message(text, [rich(line(emoji("warning"), say(f" {text}")))])
 
 

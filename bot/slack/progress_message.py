@@ -83,7 +83,7 @@ def _live(run: Run, now: datetime, *, cards: bool) -> Message:
         head[1] = _rich(
             _status(run, state), _cold(run), *[line(*one) for one in fleet_message.progress_lines(run, now)], _who(run)
         )
-        return first_fitting(text, [lambda: [*head, *fleet_message.body(run), *tail]])
+        return first_fitting(text, [lambda: [*head, *fleet_message.body(run, as_table=cards), *tail]])
 
     def shown() -> list[Json | None]:
         body = [_plan_block(run, title)] if cards else [_steps(run, t) for t in targets]

@@ -112,10 +112,19 @@ def listed(names: Sequence[str], most: int = 5, limit: int = LONGEST_NAME) -> st
     return f"{', '.join(shown[:-1])} and {shown[-1]}" if len(shown) > 1 else "".join(shown)
 
 
+def gist(text: str, limit: int) -> str:
+    """Return the first sentences of a text, as many as fit, else its first words; the whole is elsewhere."""
+    if len(text) <= limit:
+        return text
+    end = max(text.rfind(f"{mark} ", 0, limit) for mark in ".!?")
+    return text[: end + 1] if end > 0 else text[: limit - 1].rsplit(" ", 1)[0].rstrip(" ,;:") + "…"
+
+
 def sentence(text: str) -> str:
-    """Return a phrase as a sentence: first letter large, a full stop at its end."""
+    """Return a phrase as a sentence: first letter large, unless it looks like a target's name, and a full stop."""
     stripped = text.strip()
     if not stripped:
         return ""
     ends = stripped[-1] in ".!?…" or stripped.endswith((".”", "?”", "!”", ".)"))
-    return stripped[0].upper() + stripped[1:] + ("" if ends else ".")
+    is_name = any(c.isdigit() for c in stripped.split(maxsplit=1)[0])
+    return (stripped if is_name else stripped[0].upper() + stripped[1:]) + ("" if ends else ".")

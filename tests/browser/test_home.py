@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser.seeing import fits
 from tests.scenarios.town import Town, elsewhere
 
 pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(180)]
@@ -19,15 +20,6 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     with Town(tmp_path_factory.mktemp("home"), extra='\n[radar]\nchannel = "C0DEPLOY"\n') as built:
         built.wait(lambda: built.bot and built.bot.radar.latest(), 60)
         yield built
-
-
-def fits(page: Any) -> None:
-    """Assert that nothing stands out of the page or of a dialog sideways."""
-    too_wide = page.evaluate(
-        """() => [document.documentElement, ...document.querySelectorAll("dialog[open], .dialog-body, .home")]
-            .filter((box) => box.scrollWidth > box.clientWidth + 1).map((box) => box.className || box.tagName)"""
-    )
-    assert too_wide == []
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)

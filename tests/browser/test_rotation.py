@@ -1,12 +1,12 @@
 """A certificate is rotated by clicking, as a newcomer does it in the demo."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser.seeing import fits, picture
 from tests.scenarios.town import Town
 
 pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(180)]
@@ -46,13 +46,5 @@ def test_a_newcomer_rotates_a_certificate(tmp_path: Path, look: Any, width: int,
         thread = page.get_by_role("complementary", name="Thread")
         expect(thread.get_by_text(new).first).to_be_visible(timeout=PATIENCE)
         expect(thread.get_by_text(old).first).to_be_visible()
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out at the side"
+        fits(page)
         picture(page, f"thread-{width}")
-
-
-def picture(page: Any, name: str) -> None:
-    """Keep a screenshot where OCTOCERT_PICTURES names a folder: for people to look at, and for the README."""
-    folder = os.environ.get("OCTOCERT_PICTURES")
-    if folder:
-        page.wait_for_timeout(600)  # messages fade in
-        page.screenshot(path=str(Path(folder) / f"{name}.png"))

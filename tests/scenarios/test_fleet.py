@@ -47,17 +47,21 @@ def attached(town: Town, root: Message, words: str) -> list[dict[str, str]]:
 
 
 def test_a_fleet_is_a_handful_of_messages_and_one_that_is_edited(fleet: Town) -> None:
-    """No reply for each success; one trouble has its reply; the end has counts, reasons and the whole as CSV."""
+    """No reply for each success; a trouble has its own, those skipped share one; the end has counts and a CSV."""
     fleet.tentacle("web-07").host.faults.import_fails = "disk full"
     replaced = len(fleet.slack.messages())
     root = fleet.ask("rita", f"rotate {' '.join(FLEET)} --with new-certificate --batch 14 --canary 2")
     assert "28 Tentacles" in root.content
     assert "web-03 and web-04 first and alone, then 14, then 12" in root.content
     assert "with more than 3 failures" in root.content
+    gone = ("web-11", "web-13", "web-29")
+    for name in gone:
+        fleet.tentacle(name).host.faults.unreachable = True
     fleet.press("ada", root, "Approve")
     ended = fleet.end(root, 240)
-    assert "27 healthy" in ended.content
+    assert "24 healthy, 1 undone, 3 skipped" in ended.content
     fleet.says(root, "The full result")
+    assert fleet.thread(root).count("Skipped after the second look: 3 targets") == 1
     replies = [m for m in fleet.slack.thread(root.ts)[1:] if m.is_bot]
     assert len(replies) <= 6, [m.content for m in replies]
     assert len(fleet.slack.messages()) == replaced + 1
@@ -68,7 +72,7 @@ def test_a_fleet_is_a_handful_of_messages_and_one_that_is_edited(fleet: Town) ->
     assert rows[0]["target"] == "web-07"
     assert rows[0]["outcome"] == "undone"
     assert "disk full" in rows[0]["what"]
-    for name in set(FLEET) - {"web-07"}:
+    for name in set(FLEET) - {"web-07", *gone}:
         fleet.assert_good(name)
 
 
@@ -202,10 +206,11 @@ def test_roll_back_all_puts_the_former_certificates_back_and_is_proposed_once(fl
     """A second click says so; only who asked or an approver may; the plan is approved like any other."""
     names = FLEET[:5]
     before = {n: fleet.tentacle(n).configured for n in names}
-    root = fleet.rotate(f"{' '.join(names)} --batch 10", seconds=120)
+    root = fleet.rotate(f"{' '.join(names)} --canary 0 --batch 3", seconds=120)
     there = {m.ts for m in fleet.slack.messages()}
     fleet.press("rita", root, "Roll back all")
     again = new_root(fleet, there)
+    assert "3, then 2. Octopus checks" in again.content
     refused = {m.ts for m in fleet.slack.ephemerals("rita")}
     fleet.press("rita", root, "Roll back all")
     assert "already been proposed" in fleet.whisper("rita", "already", after=refused)
