@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import sqlalchemy as sa
 import structlog
 from dbos import DBOS, DBOSConfig, Serializer, SetWorkflowID
+from dbos._dbos import _get_dbos_instance
 from structlog.contextvars import bound_contextvars
 
 from bot import telemetry
@@ -326,7 +327,12 @@ class DurableEngine:
     def stop(self) -> None:
         """Begin no step any more, give those that run a while to end, and leave the rest resumable."""
         self.leave()
-        DBOS.destroy(workflow_completion_timeout_sec=math.ceil(self._drain))
+        DBOS.destroy(workflow_completion_timeout_sec=math.ceil(self._drain) if self._has_work() else 0)
+
+    def _has_work(self) -> bool:
+        """Whether a workflow runs in this process. DBOS asks itself the same, but only after a whole second."""
+        active = getattr(_get_dbos_instance(), "_active_workflows_set", None)
+        return not self._is_launched or active is None or bool(active.activeList())
 
     def start(self, run_id: str) -> None:
         """Have an approved run carried out; once, however often this is called."""

@@ -1,8 +1,10 @@
 """The wire to Slack: a client that counts its calls, and Socket Mode as one thing to open, ask and close."""
 
 import logging
+import socket
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 from slack_bolt import App
@@ -77,6 +79,12 @@ class SocketMode:
         self._leaving.start()
 
     def wait_until_left(self) -> None:
-        """Wait until it is closed."""
-        if self._leaving:
-            self._leaving.join()
+        """Wait until it is closed; a client's thread that still listens hears at once that nothing comes any more."""
+        if self._leaving is None:
+            return
+        session = self._handler.client.current_session
+        wire = session.sock if session else None
+        if wire is not None:
+            with suppress(OSError):  # closed in this very moment
+                socket.socket.shutdown(wire, socket.SHUT_RDWR)  # also of TLS: what lies below
+        self._leaving.join()
