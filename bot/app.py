@@ -161,7 +161,9 @@ class Bot:
         proposals = ServerProposals(gear, server_inspector)
         sweeps = Sweeps(engine, clock)
         self.desk = Desk(gear, self.inspector, proposals, self.engine, policy, approvals, self.freezing, sweeps)
-        self.radar = Radar(settings.radar, self.inspector, sweeps, announcer, clock, leads=self._leads)
+        self.radar = Radar(
+            settings.radar, self.inspector, server_inspector, sweeps, announcer, clock, leads=self._leads
+        )
         guard = Guard(self.ledger, announcer, self.freezing, policy, clock)
         self.caretaker = Caretaker(
             gear,

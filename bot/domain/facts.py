@@ -342,10 +342,15 @@ class NodeFacts:
         return self.node.name
 
     @property
+    def handshakes(self) -> tuple[Sighting, ...]:
+        """All looks at what this node serves: the bot's, and the host's own by loopback."""
+        own = (self.instance.served,) if self.instance and self.instance.served else ()
+        return self.sightings + own
+
+    @property
     def served(self) -> tuple[Thumbprint, ...]:
         """The distinct thumbprints seen in handshakes with this node."""
-        own = (self.instance.served,) if self.instance and self.instance.served else ()
-        return tuple(dict.fromkeys(s.thumbprint for s in self.sightings + own if s.thumbprint))
+        return tuple(dict.fromkeys(s.thumbprint for s in self.handshakes if s.thumbprint))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

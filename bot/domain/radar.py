@@ -6,7 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 
 from bot.domain.certificate import CertificateDetails
-from bot.domain.facts import Health, TargetFacts
+from bot.domain.facts import Health, NodeFacts, TargetFacts
+from bot.domain.thumbprint import Thumbprint
 
 
 class Worry(StrEnum):
@@ -20,6 +21,9 @@ class Worry(StrEnum):
     UNREACHABLE = "out of reach"
 
 
+SERVER_NAME = "Octopus Server"
+SERVER = "server"
+"""What stands for a record's id where a finding is about the Octopus Server."""
 URGENT_FIRST = (Worry.EXPIRED, Worry.DISAGREES, Worry.UNREACHABLE, Worry.EXPIRING, Worry.SHA1, Worry.WEAK)
 
 
@@ -76,6 +80,16 @@ class Sweep:
     """Urgent ones first."""
     unreadable_spaces: tuple[str, ...] = ()
 
+    @property
+    def needy(self) -> int:
+        """How many targets deserve care, without the Octopus Server."""
+        return len({f.record for f in self.findings} - {SERVER})
+
+    @property
+    def is_server_needy(self) -> bool:
+        """Whether the Octopus Server's own certificate deserves care."""
+        return any(f.record == SERVER for f in self.findings)
+
     def count(self, *worries: Worry) -> int:
         """Return how many targets have one of these."""
         return len({f.record for f in self.findings if f.worry in worries})
@@ -110,14 +124,8 @@ def findings_of(facts: TargetFacts, thresholds: Thresholds, now: datetime) -> li
             Finding(target=facts.name, record=record, worry=worry, level=level, expires=expires, detail=detail)
         )
 
-    if certificate:
-        level = thresholds.crossed(certificate, now)
-        if certificate.not_after <= now:
-            note(Worry.EXPIRED)
-        elif level is not None:
-            note(Worry.EXPIRING, level=level)
-        if certificate.is_weak:
-            note(Worry.WEAK, f"{certificate.key_algorithm} {certificate.key_bits}")
+    for worry, level, detail in _of_certificate(certificate, thresholds, now) if certificate else ():
+        note(worry, detail, level)
     told = [r.signature_algorithm or "" for r in facts.records]
     if certificate.is_sha1 if certificate else any(t.casefold().startswith(("sha1", "md5")) for t in told):
         note(Worry.SHA1)
@@ -126,6 +134,57 @@ def findings_of(facts: TargetFacts, thresholds: Thresholds, now: datetime) -> li
     unreachable = _unreachable(facts)
     if unreachable:
         note(Worry.UNREACHABLE, unreachable)
+    return found
+
+
+def _of_certificate(
+    certificate: CertificateDetails, thresholds: Thresholds, now: datetime
+) -> list[tuple[Worry, int, str]]:
+    """Return what a certificate's dates and key are worth, SHA-1 aside: of that Octopus knows, too."""
+    found = []
+    level = thresholds.crossed(certificate, now)
+    if certificate.not_after <= now:
+        found.append((Worry.EXPIRED, 0, ""))
+    elif level is not None:
+        found.append((Worry.EXPIRING, level, ""))
+    if certificate.is_weak:
+        found.append((Worry.WEAK, 0, f"{certificate.key_algorithm} {certificate.key_bits}"))
+    return found
+
+
+def findings_of_server(
+    thumbprint: Thumbprint, nodes: Sequence[NodeFacts], thresholds: Thresholds, now: datetime
+) -> list[Finding]:
+    """Return what deserves care about the Octopus Server's own certificate; `thumbprint` is what its API tells.
+
+    A node of which nobody sees anything is out of reach; one that Octopus itself says does not run is not: whoever
+    stopped it knows.
+    """
+    seen = [(n, s) for n in nodes for s in n.handshakes]
+    certificate = next((s.certificate for _, s in seen if s.certificate), None)
+    found: list[Finding] = []
+
+    def note(worry: Worry, detail: str = "", level: int = 0) -> None:
+        expires = certificate.not_after if certificate and worry in {Worry.EXPIRED, Worry.EXPIRING} else None
+        found.append(
+            Finding(target=SERVER_NAME, record=SERVER, worry=worry, level=level, expires=expires, detail=detail)
+        )
+
+    for worry, level, detail in _of_certificate(certificate, thresholds, now) if certificate else ():
+        note(worry, detail, level)
+    if certificate and certificate.is_sha1:
+        note(Worry.SHA1)
+    others = {f"{n.name} serves {t[:8]}" for n in nodes for t in n.served if t != thumbprint}
+    others |= {
+        f"{n.name} has {n.instance.stored[:8]} in its database"
+        for n in nodes
+        if n.instance and n.instance.stored and n.instance.stored != thumbprint
+    }
+    if others:
+        note(Worry.DISAGREES, f"Octopus tells {thumbprint[:8]}, {', '.join(sorted(others))}")
+    dark = [n.name for n in nodes if not n.served and not n.node.is_offline]
+    if dark:
+        note(Worry.UNREACHABLE, f"nobody sees what {' and '.join(dark)} {'serves' if len(dark) == 1 else 'serve'}")
     return found
 
 
@@ -149,15 +208,20 @@ def sweep_of(
     now: datetime,
     before: Sweep | None,
     unreadable_spaces: Sequence[str] = (),
+    server: Sequence[Finding] | None = None,
 ) -> Sweep:
-    """Return what was found. What was found `before` stays where nobody could see now whether it is mended."""
+    """Return what was found. What was found `before` stays where nobody could see now whether it is mended.
+
+    `server` is what was found about the Octopus Server, None where it could not be looked at.
+    """
     every = list(facts)
-    found = [f for one in every for f in findings_of(one, thresholds, now)]
+    found = [f for one in every for f in findings_of(one, thresholds, now)] + list(server or ())
     keys, there = {f.key for f in found}, {one.records[0].id for one in every}
     seen = {one.records[0].id for one in every if one.certificate}
     blind = {f.record for f in found if f.worry is Worry.UNREACHABLE} - seen
     for earlier in before.findings if before else ():
-        is_hidden = bool(unreadable_spaces) and earlier.record not in there
+        is_hidden = bool(unreadable_spaces) and earlier.record not in there and earlier.record != SERVER
+        is_hidden |= earlier.record == SERVER and server is None
         is_unseen = earlier.record in blind and earlier.worry is not Worry.UNREACHABLE
         if (is_hidden or is_unseen) and earlier.key not in keys:
             found.append(earlier)
@@ -165,7 +229,7 @@ def sweep_of(
         id=sweep_id,
         at=now,
         targets=len(every),
-        records=tuple(one.records[0].id for one in every),
+        records=(*(one.records[0].id for one in every), *((SERVER,) if server is not None else ())),
         findings=tuple(sorted(found, key=_urgency)),
         unreadable_spaces=tuple(unreadable_spaces),
     )
@@ -192,7 +256,7 @@ def compare(before: Sweep | None, now: Sweep) -> Changes:
         new=tuple(new),
         same=tuple(same),
         mended=tuple(f for f in over if f.record in there and not _has_expired(f, current)),
-        gone=tuple(f for f in over if f.record not in there),
+        gone=tuple(f for f in over if f.record not in there and f.record != SERVER),
     )
 
 

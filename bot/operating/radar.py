@@ -10,9 +10,10 @@ from bot.clock import Clock
 from bot.domain.errors import UserError
 from bot.domain.facts import Style, TargetFacts
 from bot.domain.names import targets
-from bot.domain.radar import Sweep, Thresholds, compare, sweep_of
+from bot.domain.radar import Sweep, Thresholds, compare, findings_of_server, sweep_of
 from bot.runs.announcer import Announcer
 from bot.runs.inspector import Inspector
+from bot.runs.server_inspector import ServerInspector
 from bot.runs.sweeps import Sweeps
 from bot.settings_radar import Radar as Settings
 from bot.settings_radar import last_due
@@ -39,6 +40,7 @@ class Radar:
         self,
         settings: Settings,
         inspector: Inspector,
+        server: ServerInspector,
         sweeps: Sweeps,
         announcer: Announcer,
         clock: Clock,
@@ -49,6 +51,7 @@ class Radar:
         """Take what it looks with; `on_found` is called after each sweep."""
         self._settings = settings
         self._inspector = inspector
+        self._server = server
         self._sweeps = sweeps
         self._announcer = announcer
         self._clock = clock
@@ -135,5 +138,15 @@ class Radar:
                 again = self._inspector.look([g for g in some if g.name in dark], index, deeply=False)
                 seen = [f for f in seen if f.name not in dark] + again
             found += seen
+        server = self._server.watch()
         thresholds = Thresholds(days=self._settings.days, share=self._settings.lifetime_share)
-        return sweep_of(sweep_id, found, thresholds, self._clock.now(), self._sweeps.latest(), index.unreadable_spaces)
+        now = self._clock.now()
+        return sweep_of(
+            sweep_id,
+            found,
+            thresholds,
+            now,
+            self._sweeps.latest(),
+            index.unreadable_spaces,
+            None if server is None else findings_of_server(*server, thresholds, now),
+        )

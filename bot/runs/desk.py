@@ -13,6 +13,7 @@ from bot.domain.inventory import row_of
 from bot.domain.names import targets
 from bot.domain.plan import Request
 from bot.domain.policy import Action, Policy
+from bot.domain.radar import SERVER
 from bot.domain.run import Run
 from bot.runs.approvals import Approvals, Asking
 from bot.runs.asking import Asker, Click
@@ -339,13 +340,16 @@ class Desk:
         found = self._sweeps.findings(click.run_id, click.nonce)
         if not found:
             raise UserError("I do not know this digest of the radar any more. Use `rotate` with the target's name.")
-        record, every = found[0].record, targets(self._inspector.index())
-        group = next((g for g in every if record in {r.id for r in g.records}), None)
-        if group is None:
+        record = found[0].record
+        name: str | None = SERVER
+        if record != SERVER:
+            every = targets(self._inspector.index())
+            name = next((g.name for g in every if record in {r.id for r in g.records}), None)
+        if name is None:
             raise UserError(f"{found[0].target} is no longer in Octopus. Nothing was done.")
         self._gear.breaker.ask_again()
         reason = f"the radar found: {', '.join(f.worry.value for f in found)}"
-        self._rotate(Command(name="rotate", arguments=(group.name,), reason=reason), click.asker)
+        self._rotate(Command(name="rotate", arguments=(name,), reason=reason), click.asker)
 
     def _press(self, click: Click) -> None:
         asker = click.asker

@@ -1,13 +1,17 @@
 """The inspector of the Server: its nodes from every side, and every Tentacle that must trust it. Read-only."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from bot.domain.errors import UserError
 from bot.domain.facts import HostFacts, NodeFacts, ServerFacts, ServerInstance, ServerNode, Sighting
 from bot.domain.names import targets
 from bot.domain.thumbprint import Thumbprint
+from bot.octopus.errors import OctopusError, OctopusErrorKind
 from bot.runs.inspector import Inspector, Tools
 
+COMMUNICATIONS_PORT = 10943
+"""Where a node listens for polling Tentacles unless it was told otherwise."""
 NODES_AT_ONCE = 8
 """Nodes that are looked at at the same time; a cluster has a few."""
 
@@ -38,6 +42,28 @@ class ServerInspector:
             unreadable_spaces=index.unreadable_spaces,
             at=self._tools.clock.now(),
         )
+
+    def watch(self) -> tuple[Thumbprint, tuple[NodeFacts, ...]] | None:
+        """Return the Server's thumbprint as Octopus tells it and what its nodes serve; no Tentacle is visited.
+
+        A node whose host cannot be visited is seen by a handshake at its usual port. None where the key may not see
+        the nodes (AdministerSystem); UserError if Octopus cannot be asked.
+        """
+        octopus = self._tools.octopus
+        thumbprint = octopus.server_thumbprint()
+        try:
+            nodes = self.nodes(thumbprint)
+        except OctopusError as error:
+            if error.kind is OctopusErrorKind.FORBIDDEN:
+                return None
+            raise
+        return thumbprint, tuple(self._seen(n) for n in nodes)
+
+    def _seen(self, node: NodeFacts) -> NodeFacts:
+        if node.node.is_offline or node.sightings:
+            return node
+        address = self._tools.directory.reach_node(node.name).address
+        return replace(node, sightings=(self._tools.see(address, COMMUNICATIONS_PORT),))
 
     def nodes(self, expected: Thumbprint) -> tuple[NodeFacts, ...]:
         """Return the facts of all nodes; of those that do not run, what Octopus tells of them."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from bot.domain.radar import Finding, Sweep
+from bot.domain.radar import SERVER, Finding, Sweep
 from bot.domain.run import Freeze, Run
 from bot.slack.blocks import (
     Inline,
@@ -127,14 +127,12 @@ def _estate(sweep: Sweep | None, now: datetime, *, is_radar_on: bool) -> list[Js
     for record, found in list(groups.items())[:MOST_TARGETS]:
         text = f"{clean(found[0].target, LONGEST_NAME)}: {'; '.join(worry_of(f, now) for f in found)}"
         value = f"{sweep.id}:{numbers[record]}"
-        blocks.append(
-            {
-                "type": "section",
-                "block_id": f"found-{value}",
-                "text": plain(text, 500),
-                "accessory": button("Rotate…", "open_rotate", value),
-            }
-        )
+        block: Json = {"type": "section", "block_id": f"found-{value}", "text": plain(text, 500)}
+        if record == SERVER:  # the form is for Tentacles: the Server's plan has other questions
+            block["text"] = plain(f"{text}. Plan it by rotate server in a channel.", 500)
+        else:
+            block["accessory"] = button("Rotate…", "open_rotate", value)
+        blocks.append(block)
     more = f"{count(len(groups) - MOST_TARGETS, 'more target')} need care; " if len(groups) > MOST_TARGETS else ""
     blocks.append(context(f"{more}{sweep.targets} targets were looked at {moment(sweep.at)}; `inventory` looks now."))
     return blocks

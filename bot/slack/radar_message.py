@@ -43,10 +43,7 @@ _COUNTED = {
 
 def digest(sweep: Sweep, changes: Changes, *, now: datetime, is_first: bool) -> Message:
     """Return the digest of a sweep of which something is new."""
-    needy = len({f.record for f in sweep.findings})
-    title = f"Radar: {count(needy, 'target')} of {sweep.targets} {'needs' if needy == 1 else 'need'} care"
-    if not needy:
-        title = f"Radar: all {count(sweep.targets, 'target')} are well"
+    title = _title(sweep)
 
     def version(most: int, mended: int) -> list[Json | None]:
         left = most
@@ -66,6 +63,16 @@ def digest(sweep: Sweep, changes: Changes, *, now: datetime, is_first: bool) -> 
 
     text = title + (f". New: {', '.join(escape(f.target) for f in changes.new[:3])}" if changes.new else "")
     return first_fitting(text, [lambda: version(MOST_BUTTONS, 20), lambda: version(_FEW_BUTTONS, 8)])
+
+
+def _title(sweep: Sweep) -> str:
+    """Return how many deserve care; the Server's certificate concerns all of them and is named."""
+    if not sweep.findings:
+        return f"Radar: all {count(sweep.targets, 'target')} are well"
+    needy = f"{count(sweep.needy, 'target')} of {sweep.targets}" if sweep.needy else ""
+    who = " and ".join(p for p in ("the Octopus Server" if sweep.is_server_needy else "", needy) if p)
+    is_one = sweep.needy + sweep.is_server_needy == 1
+    return f"Radar: {who} {'needs' if is_one else 'need'} care"
 
 
 def failed(why: str) -> Message:

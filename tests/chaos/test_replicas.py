@@ -30,8 +30,8 @@ FLEET = ("web-01", "web-02", "shared-01", "edge-01", "worker-01")
 class Trio:
     """Three bots, their town, and eyes for their database."""
 
-    def __init__(self, root: Path, url: str) -> None:
-        self.town = Town(root, pace=0.3, extra="")
+    def __init__(self, root: Path, url: str, *, extra: str = "", clock: Path | None = None) -> None:
+        self.town = Town(root, pace=0.3, extra=extra)
         config = self.town.sandbox.config
         text = config.read_text()
         line = next(one for one in text.splitlines() if one.startswith('url = "sqlite'))
@@ -39,7 +39,7 @@ class Trio:
         self.engine = sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"))
         self.ledger = Ledger(self.engine, SystemClock())
         self.audit = AuditLog(self.engine, SystemClock())
-        self.bots = [BotProcess(config, root / f"bot-{n}.log") for n in range(3)]
+        self.bots = [BotProcess(config, root / f"bot-{n}.log", clock=clock) for n in range(3)]
 
     def start(self, count: int = 3) -> None:
         """Start some bots together."""
@@ -152,3 +152,35 @@ def test_a_bot_that_is_asked_to_stop_hands_its_work_over_at_once(trio: Trio) -> 
     assert trio.owner().stop() == 0
     finish(trio, root)
     assert trio.ledger.run(run_id).state is RunState.FINISHED
+
+
+def test_the_radar_tells_once_whoever_leads(tmp_path: Path) -> None:
+    """Two bots with one schedule post one digest a day; a bot that is left goes on where a dead one was."""
+    clock = tmp_path / "seconds"
+    clock.write_text("0")
+    with postgres.server() as url:
+        pair = Trio(tmp_path, url, extra='\n[radar]\nchannel = "C0DEPLOY"\n', clock=clock)
+        town = pair.town
+
+        def digests() -> list[str]:
+            return [m.content for m in town.slack.messages() if m.is_bot and "Radar:" in m.content]
+
+        def is_swept(number: int) -> bool:
+            return pair.scalar("select count(*) from octocert_sweeps where told") == number
+
+        try:
+            pair.start(2)
+            town.wait(lambda: is_swept(1), 90)
+            leader = f'"executor": "{pair.scalar("select executor from octocert_leads")}"'
+            for bot in pair.bots[:2]:
+                if leader in bot.log.read_text():
+                    bot.kill()
+            assert sum(bot.is_running for bot in pair.bots) == 1
+            town.tentacle("web-01").host.faults.unreachable = True
+            clock.write_text("86400")
+            town.wait(lambda: is_swept(2) and len(digests()) > 1, 90)
+            first, second = digests()
+            assert "for the first time" in first
+            assert "New: 1 target" in second
+        finally:
+            pair.close()

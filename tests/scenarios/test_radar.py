@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from bot.sandbox.octopus.permissions import SPACE_PERMISSIONS, SYSTEM_PERMISSIONS
+from bot.sandbox.pki import self_signed
 from bot.sandbox.slack.model import Message
 from tests.scenarios.town import Town
 
@@ -116,6 +118,30 @@ def test_a_restart_tells_nothing_twice(town: Town) -> None:
     town.start_bot()
     assert "New: 1 target" in told(town, 2).content
     assert len(digests(town)) == 2
+
+
+def test_nodes_that_serve_an_old_certificate_of_the_server_are_told(town: Town) -> None:
+    """Somebody imported another one and restarted nothing; the button plans the Server's rotation."""
+    assert "Octopus Server" not in told(town).content
+    town.octopus.import_certificate(self_signed("Octopus Server"))
+    next_day(town)
+    digest = told(town, 2)
+    assert "Radar: the Octopus Server and" in digest.content
+    assert "Octopus Server: witnesses disagree: Octopus tells" in digest.content
+    plan_rotation(town, "rita", digest, "Octopus Server")
+    town.wait(lambda: next((m for m in town.slack.messages() if "Rotate the Octopus Server" in m.content), None))
+
+
+def test_a_key_that_may_not_see_the_nodes_looks_at_the_tentacles(town: Town) -> None:
+    """The Server is left out; nothing is said of it, and nothing fails."""
+    told(town)
+    key = town.octopus.add_api_key("narrow", {*SPACE_PERMISSIONS, *SYSTEM_PERMISSIONS} - {"AdministerSystem"})
+    (town.sandbox.state / "secrets" / "octopus-api-key").write_text(key)
+    town.octopus.import_certificate(self_signed("Octopus Server"))
+    town.tentacle("web-02").host.faults.unreachable = True
+    next_day(town)
+    assert "web-02: out of reach" in told(town, 2).content
+    assert "Octopus Server" not in told(town, 2).content
 
 
 def test_a_button_of_a_target_that_left_octopus_says_so(town: Town) -> None:

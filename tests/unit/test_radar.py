@@ -7,14 +7,24 @@ from pathlib import Path
 import pytest
 
 from bot.clock import FakeClock
-from bot.domain.facts import Health, Sighting, TargetFacts
-from bot.domain.radar import Finding, Sweep, Thresholds, Worry, compare, findings_of, sweep_of
+from bot.domain.facts import Health, NodeFacts, Sighting, TargetFacts
+from bot.domain.radar import (
+    Finding,
+    Sweep,
+    Thresholds,
+    Worry,
+    compare,
+    findings_of,
+    findings_of_server,
+    sweep_of,
+)
 from bot.runs.database import Database
 from bot.runs.sweeps import KEPT, Sweeps
 from bot.settings_radar import Radar, last_due
 from bot.slack import radar_message
-from tests.making import NOW, certificate, facts, instance, polling, record, thumbprint
+from tests.making import NOW, SERVER, certificate, facts, instance, polling, record, thumbprint
 from tests.runs import HOSTILE, assert_valid, shown
+from tests.servers import node, server_instance
 
 USUAL = Thresholds(days=(30, 14, 7, 1), share=0.34)
 
@@ -42,6 +52,60 @@ def swept(
 def worries(of: TargetFacts) -> list[tuple[Worry, int]]:
     """Return what is found about a target."""
     return [(f.worry, f.level) for f in findings_of(of, USUAL, NOW)]
+
+
+def server_node(name: str = "OCTO-1", *, left: float = 200, **changes) -> NodeFacts:
+    """Return a node that serves the Server's certificate with so many days left of a year."""
+    end = NOW + timedelta(days=left, hours=1)
+    shows = certificate(1, not_before=end - timedelta(days=365), not_after=end, **changes)
+    return node(name, sightings=(Sighting(place="bot", address="x:10943", thumbprint=SERVER, certificate=shows),))
+
+
+def of_server(*nodes: NodeFacts) -> list[Finding]:
+    """Return what is found about the Server with these nodes."""
+    return findings_of_server(SERVER, nodes, USUAL, NOW)
+
+
+def test_the_servers_own_certificate_is_watched_too():
+    """Its dates, its signature and key, and whether every node serves what the database has."""
+    assert of_server(server_node()) == []
+    assert [(f.worry, f.level) for f in of_server(server_node(left=5))] == [(Worry.EXPIRING, 7)]
+    assert [f.worry for f in of_server(server_node(left=-1))] == [Worry.EXPIRED]
+    assert [f.worry for f in of_server(server_node(signature_hash="sha1", key_bits=1024))] == [Worry.WEAK, Worry.SHA1]
+    other = Sighting(place="bot", address="y:10943", thumbprint=thumbprint(5))
+    late = node("OCTO-2", sightings=(other,), instance=server_instance(served=None, stored=thumbprint(6)))
+    (found,) = of_server(server_node(), late)
+    assert found.worry is Worry.DISAGREES
+    assert found.detail == (
+        f"Octopus tells {SERVER[:8]}, OCTO-2 has {thumbprint(6)[:8]} in its database, OCTO-2 serves {thumbprint(5)[:8]}"
+    )
+    dark_node = node("OCTO-3", sightings=(), instance=None, host=None, host_error="no answer")
+    assert [f.detail for f in of_server(server_node(), dark_node)] == ["nobody sees what OCTO-3 serves"]
+    assert of_server(server_node(), node("OCTO-4", is_offline=True)) == [], "whoever stopped it knows"
+
+
+def test_a_server_that_could_not_be_looked_at_stays_as_it_was_found():
+    """The key may not see the nodes any more: that mends nothing."""
+    found = of_server(server_node(left=5))
+    first = sweep_of("s-1", [serving()], USUAL, NOW, None, (), found)
+    assert (first.needy, first.is_server_needy, first.targets) == (0, True, 1)
+    blind = sweep_of("s-2", [serving()], USUAL, NOW, first, (), None)
+    assert blind.findings == first.findings
+    assert not compare(first, blind).any
+    mended = sweep_of("s-3", [serving()], USUAL, NOW, blind, (), [])
+    assert compare(blind, mended).mended == first.findings
+
+
+def test_the_digest_names_the_server_before_all_others():
+    """Its certificate concerns every Tentacle."""
+    found = of_server(server_node(left=5))
+    alone = sweep_of("s-1", [serving()], USUAL, NOW, None, (), found)
+    both = sweep_of("s-1", [dark(), serving("web-02")], USUAL, NOW, None, (), found)
+    for sweep, title in ((alone, "the Octopus Server needs"), (both, "the Octopus Server and 1 target of 2 need")):
+        message = radar_message.digest(sweep, compare(None, sweep), now=NOW, is_first=True)
+        assert_valid(message)
+        assert f"Radar: {title} care" in shown(message)
+        assert "Octopus Server: expires in 5 days" in shown(message)
 
 
 @pytest.mark.parametrize(
