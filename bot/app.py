@@ -323,17 +323,15 @@ class Bot:
         counts, found = self.ledger.counts(), self.radar.latest()
         return {
             **(self._found(found) if found else {}),
-            "octocert_runs_open": ("Runs by state.", {s.name.lower(): float(n) for s, n in counts.items()}),
-            "octocert_approvals_waiting": ("Plans that wait for an approval.", float(counts[RunState.PROPOSED])),
-            "octocert_slack_connected": ("Whether Slack reaches the bot.", float(self._slack_problem() is None)),
+            "octocert_runs_open": {s.name.lower(): float(n) for s, n in counts.items()},
+            "octocert_approvals_waiting": float(counts[RunState.PROPOSED]),
+            "octocert_slack_connected": float(self._slack_problem() is None),
         }
 
     def _found(self, sweep: Sweep) -> Gauges:
-        by_worry = {w.name.lower(): float(sweep.count(w)) for w in Worry}
-        age = (self._clock.now() - sweep.at).total_seconds()
         return {
-            "octocert_radar_findings": ("Targets by what the radar found at its latest sweep.", by_worry),
-            "octocert_radar_age_seconds": ("How old that sweep is.", age),
+            "octocert_radar_findings": {w.name.lower(): float(sweep.count(w)) for w in Worry},
+            "octocert_radar_age_seconds": (self._clock.now() - sweep.at).total_seconds(),
         }
 
 

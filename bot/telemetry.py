@@ -76,6 +76,17 @@ SLACK_REQUESTS = Counter(
 )
 
 
+MOMENT = {
+    "octocert_info": "The bot's version.",
+    "octocert_runs_open": "Runs by state.",
+    "octocert_approvals_waiting": "Plans that wait for an approval.",
+    "octocert_slack_connected": "Whether Slack reaches the bot.",
+    "octocert_radar_findings": "Targets by what the radar found at its latest sweep.",
+    "octocert_radar_age_seconds": "How old that sweep is.",
+}
+"""Gauges whose values are read when somebody asks, with what they mean. Those of the radar are there once it looked."""
+
+
 class Timing:
     """How long something takes, and what its labels turn out to be."""
 
@@ -139,8 +150,8 @@ CERTIFICATES = Certificates()
 REGISTRY.register(CERTIFICATES)
 
 
-def exposition(gauges: Mapping[str, tuple[str, Mapping[str, float] | float]]) -> bytes:
-    """Return all metrics as text; `gauges` are those of the moment: name → (help, value or values by `state`)."""
+def exposition(gauges: Mapping[str, Mapping[str, float] | float]) -> bytes:
+    """Return all metrics as text; `gauges` are those of the moment: name → value, or values by `state`."""
     moment = CollectorRegistry()
     moment.register(_Moment(gauges))
     return generate_latest(REGISTRY) + generate_latest(moment)
@@ -149,15 +160,16 @@ def exposition(gauges: Mapping[str, tuple[str, Mapping[str, float] | float]]) ->
 class _Moment(Collector):
     """Gauges whose values were just read."""
 
-    def __init__(self, gauges: Mapping[str, tuple[str, Mapping[str, float] | float]]) -> None:
+    def __init__(self, gauges: Mapping[str, Mapping[str, float] | float]) -> None:
         self._gauges = gauges
 
     def collect(self) -> Iterator[Metric]:
         """Yield them, and the version of the bot."""
-        about = GaugeMetricFamily("octocert_info", "The bot's version.", labels=["version"])
+        about = GaugeMetricFamily("octocert_info", MOMENT["octocert_info"], labels=["version"])
         about.add_metric([__version__], 1)
         yield about
-        for name, (text, value) in self._gauges.items():
+        for name, value in self._gauges.items():
+            text = MOMENT[name]
             if isinstance(value, Mapping):
                 family = GaugeMetricFamily(name, text, labels=["state"])
                 for state, number in value.items():

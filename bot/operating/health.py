@@ -20,7 +20,7 @@ FRESH_SECONDS = 2.0
 
 Probe = Callable[[], str | None]
 """Returns None where all is well, else a sentence for whoever looks at /readyz."""
-Gauges = Mapping[str, tuple[str, Mapping[str, float] | float]]
+Gauges = Mapping[str, Mapping[str, float] | float]
 
 
 class Health:

@@ -26,6 +26,8 @@ STORIES: dict[str, Callable[[Sandbox, stories.Say], stories.Ending]] = {
 }
 IMPATIENT = "[deadlines]\nhealth_repeat = 20\n"
 """Configuration of a story that is told: one target of the estate never gets well, which need not take minutes."""
+RADAR = '[radar]\nchannel = "C0RADAR"\n'
+"""Configuration of a demo in a browser: the Home tab shows the estate, and a channel of its own what deserves care."""
 HOSTS = 12
 """Tentacles of the estate, unless the story wants another number."""
 
@@ -56,7 +58,7 @@ def serve(
 ) -> int:
     """Serve the demo's page until Ctrl-C; return the exit code."""
     with _folder(state) as folder:
-        sandbox = Sandbox(folder, hosts=hosts or HOSTS, seed=seed, pace=1.0, port=port, bind=bind)
+        sandbox = Sandbox(folder, hosts=hosts or HOSTS, seed=seed, pace=1.0, port=port, bind=bind, extra=RADAR)
         try:
             bot = Bot(load(sandbox.config), register)
             bot.start()

@@ -19,6 +19,7 @@ HINT = [
     "Become Ada (top right) and approve. Watch the message and its thread; *Estate* shows the truth.",
     "More: `/octocert show-thumbprint moved-01` `/octocert check-health legacy-01` `/octocert help`",
     "Several at once: `/octocert rotate targets not:role:app --batch 25`, or look around: `/octocert inventory`",
+    "*Home* shows what waits and how the estate is, *#radar* what a daily look found; both have buttons.",
     "The Octopus Server's own: `/octocert rotate server --with pfx:server`",
 ]
 

@@ -35,6 +35,7 @@ PEOPLE = (
 BOT = Person(id=BOT_USER_ID, name="octocert", real_name="octocert", title="Rotates certificates", is_bot=True)
 CHANNELS = (
     Channel(id="C0DEPLOY", name="deployments", topic="Rotations, approvals and what became of them"),
+    Channel(id="C0RADAR", name="radar", topic="What the daily look at the estate found"),
     Channel(id="C0RANDOM", name="random", topic="Anything else"),
     Channel(id="C0BOARD", name="board-room", topic="The bot was never invited here", private=True, bot_is_member=False),
 )
