@@ -44,6 +44,10 @@ class Signer(Protocol):
         """Return a certificate for the key of this request; UserError if the CA refuses."""
         ...
 
+    def revoke(self, serial: str) -> None:
+        """Revoke a certificate by its serial number in hex digits; UserError where it cannot be done."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issued:
@@ -123,6 +127,10 @@ class Authorities:
         certificate = self._signers[approved.name].sign(request_for(key, names), names, now, end)
         facts = _checked(certificate, key, own, approved, names, end, now)
         return Issued(details=facts, serial=f"{certificate.serial_number:X}", pfx=encoder.encode(key, certificate))
+
+    def revoke(self, name: str, serial: str) -> None:
+        """Revoke what a CA signed and nobody uses; UserError, with the reason, where it cannot be done."""
+        self._find(name)[1].revoke(serial)
 
     def _find(self, name: str) -> tuple[Ca, Signer]:
         if name in self._tables:

@@ -58,6 +58,12 @@ class LocalCa:
             builder = builder.add_extension(alternative, critical=False)
         return builder.sign(self._matching_key(own), hashes.SHA256())
 
+    def revoke(self, serial: str) -> None:
+        """Refuse: nobody keeps a list of what it revoked."""
+        raise UserError(
+            f"The CA “{self._name}” has no list of revocations here: add {serial} to yours, if there is one."
+        )
+
     def _read(self) -> x509.Certificate:
         try:
             own = x509.load_pem_x509_certificate(self._certificate.read_bytes())

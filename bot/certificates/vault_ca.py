@@ -35,6 +35,10 @@ class VaultCa:
         pem = request.public_bytes(Encoding.PEM).decode()
         return self._read(self._vault.certify(self._mount, self._role, pem, names.common, wanted))
 
+    def revoke(self, serial: str) -> None:
+        """Have the engine revoke it, if the bot's policy allows that."""
+        self._vault.revoke(self._mount, serial)
+
     def _read(self, pem: str) -> x509.Certificate:
         try:
             return x509.load_pem_x509_certificate(pem.encode())

@@ -263,6 +263,9 @@ class RunCarrier:
         gear = self._gear
         target = gear.ledger.target(run_id, name)
         aftermath = self._undo.put_back(run_id, name, new)
+        authority = gear.ledger.plan(run_id).source.authority
+        if authority and aftermath.kind is OutcomeKind.UNDONE:
+            what = f"{what}. {gear.issuing.discard(run_id, target, authority)}".removesuffix(". ")
         self._outcomes.store(
             run_id,
             name,

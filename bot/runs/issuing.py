@@ -1,6 +1,7 @@
 """Issuing: what a CA signs for a run. It is noted before it goes to a host; its key never is."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -8,6 +9,7 @@ from bot.audit import AuditLog, Entry
 from bot.certificates.authorities import Authorities
 from bot.clock import Clock
 from bot.domain.authority import Authority
+from bot.domain.errors import UserError
 from bot.domain.plan import TargetPlan
 from bot.domain.thumbprint import Thumbprint
 from bot.runs import tables
@@ -40,12 +42,12 @@ class Issuing:
         it. The third value is what people must be told, as a sentence.
         """
         earlier = self._of(run_id, target.name)
-        if earlier:
-            configured = look(run_id, target)
-            if configured in earlier:
-                return configured, None, _note_of([t for t in earlier if t != configured])
+        configured = look(run_id, target) if earlier else None
+        note = self.discard(run_id, target, authority, keep=configured) if configured else ""
+        if configured in {one.thumbprint for one in earlier}:
+            return configured, None, note
         issued = self._authorities.issue(authority, target.name, self._clock.now())
-        new, note = issued.details.thumbprint, _note_of(earlier)
+        new = issued.details.thumbprint
         self._audit.append(
             f"{run_id}:{target.name}:issued:{new}",
             Entry(
@@ -59,25 +61,67 @@ class Issuing:
                 f"until {issued.details.not_after:%Y-%m-%d}. {note}".strip(),
             ),
         )
-        self._note(run_id, target.name, new)
+        self._note(run_id, target.name, new, issued.serial)
         return new, issued.pfx, note
 
-    def _note(self, run_id: str, target: str, thumbprint: Thumbprint) -> None:
+    def discard(self, run_id: str, target: TargetPlan, authority: Authority, keep: Thumbprint | None = None) -> str:
+        """Have the CA revoke what it signed for a target of a run and is not in force; return a sentence for people.
+
+        It was seen that only `keep` is in force there, or none of them. Whatever the CA says, each is told of once.
+        """
+        unused = [one for one in self._of(run_id, target.name) if not one.discarded and one.thumbprint != keep]
+        told = []
+        for one in unused:
+            what = self._revoked(authority, one.serial)
+            self._audit.append(
+                f"{run_id}:{target.name}:discarded:{one.thumbprint}",
+                Entry(
+                    kind="discarded",
+                    run=run_id,
+                    target=target.name,
+                    digest=target.digest,
+                    new=one.thumbprint,
+                    what=f"signed by the CA {authority.name} and never put in force; {what}",
+                ),
+            )
+            with self._engine.begin() as connection:
+                columns = tables.issued.c
+                which = (columns.run_id == run_id, columns.target == target.name)
+                connection.execute(
+                    tables.issued.update().where(*which, columns.thumbprint == one.thumbprint).values(discarded=True)
+                )
+            told.append(f"The certificate {one.thumbprint} was signed and never put in force; {what}")
+        return " ".join(told)
+
+    def _revoked(self, authority: Authority, serial: str | None) -> str:
+        """Have a certificate revoked; return what became of that, as the end of a sentence."""
+        if not serial:
+            return "your CA may revoke it."
+        try:
+            self._authorities.revoke(authority.name, serial)
+        except UserError as error:
+            return f"it is not revoked, serial number {serial}. {error}"
+        return "the CA revoked it."
+
+    def _note(self, run_id: str, target: str, thumbprint: Thumbprint, serial: str) -> None:
         with self._engine.begin() as connection:
             at = self._clock.now().isoformat()
-            insert_new(connection, tables.issued, run_id=run_id, target=target, thumbprint=thumbprint, at=at)
+            values = {"run_id": run_id, "target": target, "thumbprint": thumbprint, "serial": serial, "at": at}
+            insert_new(connection, tables.issued, **values)
 
-    def _of(self, run_id: str, target: str) -> list[Thumbprint]:
+    def _of(self, run_id: str, target: str) -> list["_Signed"]:
         """Return what was signed for a target of a run, oldest first."""
         columns = tables.issued.c
-        query = sa.select(columns.thumbprint).where(columns.run_id == run_id, columns.target == target)
+        query = sa.select(tables.issued).where(columns.run_id == run_id, columns.target == target)
         with self._engine.connect() as connection:
-            return [Thumbprint(t) for t in connection.execute(query.order_by(columns.at)).scalars()]
+            rows = connection.execute(query.order_by(columns.at))
+            return [_Signed(Thumbprint(r.thumbprint), r.serial, r.discarded) for r in rows]
 
 
-def _note_of(unused: Sequence[Thumbprint]) -> str:
-    """Return what is told of certificates that were signed and never put in force; nothing for none."""
-    if not unused:
-        return ""
-    which = ", ".join(unused)
-    return f"An interruption cost a certificate: {which} was signed and never put in force; your CA may revoke it."
+class _Signed(NamedTuple):
+    """One certificate that was signed for a target."""
+
+    thumbprint: Thumbprint
+    serial: str | None
+    """None for those that an older version of the bot noted."""
+    discarded: bool

@@ -110,8 +110,12 @@ issued = sa.Table(
     sa.Column("target", sa.String(300), primary_key=True),
     sa.Column("thumbprint", sa.String(40), primary_key=True),
     sa.Column("at", sa.String(40), nullable=False),
+    sa.Column("serial", sa.String(50)),
+    sa.Column("discarded", sa.Boolean, nullable=False, server_default=sa.false()),
 )
-"""Certificates that a CA signed for a run, noted before they go to a host. Their keys are nowhere."""
+"""Certificates that a CA signed for a run, noted before they go to a host. Their keys are nowhere.
+
+`discarded` is set where one was seen not to be in force and people were told, whether the CA revoked it or not."""
 
 copies = sa.Table(
     "octocert_copies",

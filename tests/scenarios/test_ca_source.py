@@ -128,6 +128,41 @@ def test_whatever_vault_refuses_or_changes_the_target_keeps_its_certificate(
         assert (str(web.configured), web.service.process) == (old, process)
 
 
+@pytest.mark.parametrize("may_revoke", [True, False])
+def test_a_certificate_that_was_signed_and_not_used_is_revoked(
+    tmp_path: Path, vault: VaultServer, may_revoke: bool
+) -> None:
+    """The import fails, so the target is put back: Vault revokes what it signed, or the thread says what to allow."""
+    if not may_revoke:
+        vault.denied.add("pki/revoke")
+    with Town(tmp_path, extra=configured(vault, tmp_path)) as town:
+        web = town.tentacle("web-01")
+        old = str(web.configured)
+        web.host.faults.import_fails = "The process cannot access the file"
+        root = town.ask("rita", "rotate web-01 --with ca:issuing")
+        town.press("ada", root, "Approve")
+        town.end(root)
+        assert str(web.configured) == old
+        assert vault.pki
+        (serial,) = vault.pki.serials
+        thread = town.says(root, "was signed and never put in force")
+        if may_revoke:
+            assert vault.revoked == [serial]
+            assert "the CA revoked it" in thread
+        else:
+            assert vault.revoked == []
+            assert f"not revoked, serial number {serial.upper()}" in thread
+            assert "allows update on pki/revoke" in thread
+        assert "never put in force" in town.ask_quietly("rita", "history web-01", "never put in force")
+
+        web.host.faults.import_fails = None
+        town.press("ada", town.slack.message(root.ts) or root, "Retry")
+        town.wait(lambda: len(vault.pki.serials) == 2 if vault.pki else None)
+        town.wait(lambda: "is rotated and healthy" in town.slack.transcript())
+        town.assert_good("web-01")
+        assert len(vault.revoked) == int(may_revoke), "what is in force stays"
+
+
 def test_a_ca_that_changed_since_the_approval_is_not_asked(town: Town) -> None:
     """Approved were another issuer's terms, so no key is made; a new plan has the new ones."""
     web = town.tentacle("web-01")
