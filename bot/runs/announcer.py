@@ -85,7 +85,7 @@ class Announcer:
         if self._is_fleet(run_id):
             run = self._ledger.run(run_id)
             file = File(f"octocert-{run_id}-plan.csv", f"Plan of {run_id}", plan_csv(run.plan))
-            self.say(run_id, "plan", messages.plan_attached(run), file)
+            self.say(run_id, "plan", messages.plan_attached(run.plan, run_id), file)
 
     def refusal(self, run_id: str) -> str | None:
         """Return why Slack will never show the run's root message, None where it does or still may."""

@@ -28,8 +28,10 @@ from bot.runs.server_proposals import ServerProposals, is_server
 from bot.runs.steering import Steering
 from bot.runs.sweeps import Sweeps
 from bot.slack import messages
+from bot.slack.fleet_message import FLEET
 from bot.slack.inventory_message import MOST_ROWS
 from bot.slack.message import File, Message
+from bot.slack.results import plan_csv
 from bot.slack.rotate_view import Asked
 from bot.slack.text import clean
 
@@ -243,13 +245,11 @@ class Desk:
         self._post(asker, messages.inventory(rows, selected.notes))
         if len(rows) > MOST_ROWS:
             file = File(f"octocert-inventory-{now:%Y%m%d-%H%M%S}.csv", "Inventory", messages.inventory_csv(rows))
-            self._gear.announcer.attach(
-                f"{asker.key}:file",
-                asker.channel,
-                messages.inventory_attached(rows),
-                file,
-                parent=f"{asker.key}:answer",
-            )
+            self._attach(asker, messages.inventory_attached(rows), file)
+
+    def _attach(self, asker: Asker, message: Message, file: File) -> None:
+        """Attach a file in the thread of the answer."""
+        self._gear.announcer.attach(f"{asker.key}:file", asker.channel, message, file, parent=f"{asker.key}:answer")
 
     def _request(self, command: Command, asker: Asker) -> Request:
         return Request(
@@ -298,7 +298,11 @@ class Desk:
             self._post(asker, messages.plan_only(self._server.plan(self._request(command, asker))))
             return
         self._whisper(asker, messages.working(f"Looking at {_listed(command.arguments)} before planning…"))
-        self._post(asker, messages.plan_only(self._proposals.plan(self._request(command, asker))))
+        plan = self._proposals.plan(self._request(command, asker))
+        self._post(asker, messages.plan_only(plan))
+        if len(plan.targets) > FLEET:
+            file = File("octocert-plan.csv", "Plan", plan_csv(plan))
+            self._attach(asker, messages.plan_attached(plan), file)
 
     def _status(self, command: Command, asker: Asker) -> None:
         now = self._gear.clock.now()

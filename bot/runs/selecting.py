@@ -54,8 +54,8 @@ class Selecting:
         if not kept:
             also = f" {notes[-1][0].upper()}{notes[-1][1:]}." if unseen else ""
             raise UserError(
-                f"Of {len(looked)} targets that were looked at, none is meant by {' '.join(words)}.{also} "
-                "Nothing was done."
+                f"Of {len(looked)} target{'s' * (len(looked) > 1)} that I looked at, none is meant by "
+                f"{' '.join(words)}.{also} Nothing was done."
             )
         groups = tuple(g for g in selection.groups if g.name in kept)
         return Selected(groups=groups, index=index, notes=tuple(notes), facts=tuple(kept[g.name] for g in groups))

@@ -67,11 +67,14 @@ def _left(run: Run, now: datetime) -> float:
 
 
 def body(run: Run, *, as_table: bool) -> list[Json | None]:
-    """Return how many targets are at which step, as Slack's table or as a list, and what went wrong so far."""
+    """Return how many targets are at which step, as Slack's table or as a list, and what went wrong so far.
+
+    The table stands there as soon as something was begun.
+    """
     places = _places(run)
     busy = {step: at for step, at in places.items() if at}
     working: Json | None = None
-    if as_table and places:
+    if as_table and (busy or any(o.seconds for o in run.outcomes)):
         rows = places if len(places) <= MOST_ROWS else busy
         cells = [(_label(step), str(len(at) or NOTHING), _which(at) or NOTHING) for step, at in rows.items()]
         working = table(("Step", "Now", "Which"), cells, numbers=(1,))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from bot.domain.plan import Plan
 from bot.domain.run import Decision, Hold, Outcome, OutcomeKind, Run, RunState
 from bot.slack import fleet_message, guard_message
 from bot.slack.blocks import (
@@ -135,9 +136,9 @@ def more_trouble(told: int) -> Message:
     return message(text, [rich(line(emoji("warning"), say(f" {text}")))])
 
 
-def plan_attached(run: Run) -> Message:
-    """Return the comment of the file with the whole plan."""
-    return Message(f"The whole plan of `{run.id}`: {len(run.plan.targets)} targets, wave by wave.")
+def plan_attached(plan: Plan, run_id: str = "") -> Message:
+    """Return the comment of the file with the whole plan, of a run or of one that is only looked at."""
+    return Message(f"The whole plan{f' of `{run_id}`' if run_id else ''}: {len(plan.targets)} targets, wave by wave.")
 
 
 def result_attached(run: Run) -> Message:

@@ -78,7 +78,8 @@ def plan_only(plan: Plan, now: datetime | None = None) -> Message:
                 say(" This is what "),
                 code("rotate"),
                 say(" would do. Nothing was changed, and there is nothing to approve."),
-            )
+            ),
+            *([bullets(_what(plan))] if plan.targets else []),
         ),
     ]
     text = f"Plan for {titled(plan)}; nothing was changed."
@@ -141,14 +142,18 @@ def _away(plan: Plan) -> str:
 
 def _in_short(plan: Plan) -> list[Line]:
     """Return what an approver reads in ten seconds."""
-    request, found = plan.request, []
+    request = plan.request
     asker: Line = [bold("Asked for by "), user(request.user, request.user_name)]
     if request.reason:
         asker += [say(": “"), say(clean(request.reason, 500)), say("”")]
-    found.append(asker)
-    found.append(
+    return [asker, *_what(plan)]
+
+
+def _what(plan: Plan) -> list[Line]:
+    """Return what stops, when and in which order, from where the certificates come, and when the run stops itself."""
+    found: list[Line] = [
         [bold("What stops: "), say(sentence(_away(plan)) + f" All is done in about {duration(plan.seconds)}.")]
-    )
+    ]
     if plan.schedule:
         found.append([bold("When: "), *scheduled(plan.schedule)])
     found.append([bold("New certificate: "), *_source(plan)])

@@ -9,11 +9,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from bot.sandbox.slack.model import Message
 from tests.browser.conftest import CHROMIUM, FLAGS
-from tests.scenarios.town import Town, elsewhere
+from tests.scenarios.town import DEADLINES, Town, elsewhere
 
 FOLDER = Path(__file__).parents[2] / "docs" / "images"
 PATIENCE = 60_000
@@ -73,12 +73,21 @@ def plan(camera: Camera) -> None:
 
 
 def fleet(camera: Camera) -> None:
-    """Show a fleet whose end says what became of each."""
-    camera.show("rita", "deployments")
-    root = camera.asked("rotate targets not:lost-01 not:moved-01 --batch 5")
-    camera.approved(root)
-    camera.open_thread(root, "The run is over")
+    """Show a fleet at work: how far it is, who is at which step, one that is waited for, and what went wrong."""
+    town = camera.town
+    names = sorted(n for n in town.sandbox.estate.instances if n.startswith("web-"))
+    for name in names[20:22]:
+        town.tentacle(name).host.faults.import_fails = "There is not enough space on the disk."
+    deployment = town.octopus.start_deployment(town.sandbox.estate.records[names[50]][0], 600)
+    camera.show("ada", "deployments")
+    root = camera.asked("rotate role:web --batch 40 --reason “the yearly rotation”")
+    elsewhere(lambda: town.press("ada", root, "Approve"))
+    table = camera.page.get_by_role("table")
+    expect(table).to_contain_text(f"{names[50]}: waiting for", timeout=4 * PATIENCE)
     camera.take("fleet")
+    elsewhere(lambda: town.press("ada", town.slack.message(root.ts), "Stop"))
+    town.octopus.end_deployment(deployment)
+    elsewhere(lambda: town.end(root, 120))
 
 
 def home(camera: Camera) -> None:
@@ -110,24 +119,32 @@ def server(camera: Camera) -> None:
     camera.take("server")
 
 
-ALL: tuple[Callable[[Camera], None], ...] = (radar, plan, home, form, fleet, server)
+Take = Callable[[Camera], None]
+ALL: tuple[tuple[int, tuple[Take, ...]], ...] = ((12, (radar, plan, home, form, server)), (200, (fleet,)))
+"""What is taken in towns of so many Tentacles."""
 
 
 def main() -> None:
     """Take the pictures."""
-    wanted = [take for take in ALL if not sys.argv[1:] or take.__name__ in sys.argv[1:]]
     folder = Path(os.environ.get("OCTOCERT_PICTURES") or FOLDER)
     with (
         tempfile.TemporaryDirectory() as state,
         sync_playwright() as playwright,
         playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS)) as chromium,
     ):
-        context = chromium.new_context(viewport={"width": 1280, "height": 860}, color_scheme="light", locale="en-GB")
-        town = Town(Path(state), extra=RADAR, pace=0.1)
-        with town:
-            camera = Camera(context.new_page(), town, folder)
-            for take in wanted:
-                take(camera)
+        for hosts, takes in ALL:
+            wanted = [take for take in takes if not sys.argv[1:] or take.__name__ in sys.argv[1:]]
+            if wanted:
+                _take(wanted, chromium, Path(state) / str(hosts), hosts, folder)
+
+
+def _take(wanted: list[Take], chromium: Browser, state: Path, hosts: int, folder: Path) -> None:
+    context = chromium.new_context(viewport={"width": 1280, "height": 860}, color_scheme="light", locale="en-GB")
+    with Town(state, hosts=hosts, extra=DEADLINES.replace("idle = 10", "idle = 120") + RADAR, pace=0.1) as town:
+        camera = Camera(context.new_page(), town, folder)
+        for take in wanted:
+            take(camera)
+    context.close()
 
 
 if __name__ == "__main__":

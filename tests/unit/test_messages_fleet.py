@@ -42,8 +42,10 @@ def test_the_live_table_says_how_many_are_at_which_step_and_who_is_waited_for():
     assert rows["Wait until idle"] == ["1", "web-000: waiting for Deploy 1.2"]
     assert rows["Restart the service"] == ["4", "web-001, web-002, web-003 … (1 more)"]
     assert rows["Octopus health check"] == ["–", "–"]  # noqa: RUF001
-    idle = messages.plan_posted(live(of), now=NOW, rich=True)
-    assert len(table_of(idle)) == len(table_of(message)) == 1 + len(of.targets[0].steps)
+    done = progress(of, "web-029", 99, outcome=ended(of, "web-029"))
+    idle = replace(live(of), targets=(*live(of).targets[:-1], done))
+    assert len(table_of(messages.plan_posted(idle, now=NOW, rich=True))) == len(rows) == 1 + len(of.targets[0].steps)
+    assert table_of(messages.plan_posted(live(of), now=NOW, rich=True)) == [], "nothing was begun"
 
 
 def test_who_is_between_two_steps_is_at_the_next_one():
@@ -104,6 +106,15 @@ def test_a_thousand_targets_fit_into_slack_whatever_became_of_them(hostile):
         assert_valid(message)
     assert len(list(csv.DictReader(io.StringIO(results_csv(done))))) == 1_000 + len(of.refused)
     assert len(list(csv.DictReader(io.StringIO(plan_csv(of))))) == 1_000 + len(of.refused)
+
+
+def test_a_plan_that_is_only_looked_at_says_in_which_order_and_when_it_would_stop_itself():
+    """The options of `rotate` show in `plan`; nothing can be pressed."""
+    message = messages.plan_only(replace(fleet(30), max_failures=2))
+    assert_valid(message)
+    assert "Order: web-000 first and alone" in shown(message)
+    assert "with more than 2 failures" in shown(message)
+    assert "Asked for by" not in shown(message)
 
 
 def test_a_gist_is_whole_sentences_or_whole_words():
