@@ -65,8 +65,6 @@ def _unfit_trust(facts: TargetFacts, instance: Instance, old: Thumbprint, new: T
             f"it also polls another Server that has the same certificate ({where}), a restored copy perhaps, and "
             "update-trust would change that entry, too"
         )
-    if foreign:
-        return "it is listening and polling at once, and update-trust would change both entries"
     odd = [t for t in ours if t.thumbprint not in {old, new}]
     if odd:
         return f"its registration expects {odd[0].text} of the Server, not {old}"

@@ -5,12 +5,13 @@ Trust first, switch second, clean up last (DESIGN: facts/rotation, "The Server's
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from bot.domain import codec, dangers
-from bot.domain.by_hand import by_hand_of, other_by_hand, version_of
+from bot.domain.by_hand import by_hand_of, other_by_hand, own_entries, version_of
 from bot.domain.errors import UserError
 from bot.domain.facts import NodeFacts, ServerFacts, ServiceState, Style, TargetFacts
 from bot.domain.plan import (
@@ -62,14 +63,15 @@ def make_server_plan(
         raise UserError(f"The Server's certificate cannot be rotated now: {'; '.join(problems)}. Nothing was done.")
     old = facts.thumbprint
     new = source.certificate.thumbprint if source.certificate else former
-    targets: list[TargetPlan] = []
     by_hand: list[ByHand] = [other_by_hand(o) for o in facts.others]
+    ours: list[TargetFacts] = []
     for one in facts.tentacles:
         hands = by_hand_of(one, old, new)
         if hands:
             by_hand.append(hands)
         else:
-            targets.append(_target_plan(one, request, old, new))
+            ours.append(one)
+    targets = [_target_plan(t, request, old, new, polled=registrations(ours)) for t in ours]
     running = [n for n in facts.nodes if not n.node.is_offline]
     nodes = tuple(_node_plan(n, request, source, old, new, first=i == 0) for i, n in enumerate(running))
     server = ServerPlan(
@@ -243,7 +245,25 @@ def _digest(value: dict[str, Any]) -> str:
     return hashlib.sha256(codec.canonical(value)).hexdigest()
 
 
-def _target_plan(facts: TargetFacts, request: Request, old: Thumbprint, new: Thumbprint | None) -> TargetPlan:
+def registrations(tentacles: Iterable[TargetFacts]) -> frozenset[str]:
+    """Return by which subscriptions these Tentacles poll the Server."""
+    return frozenset(
+        t.subscription for f in tentacles if f.style is Style.POLLING for t in own_entries(f) if t.subscription
+    )
+
+
+def keeps_old_trust(facts: TargetFacts, old: Thumbprint, polled: frozenset[str]) -> bool:
+    """Whether a polling entry of a listening Tentacle carries the old thumbprint and none of `polled` moves it on.
+
+    To remove the old trust would cost that registration.
+    """
+    trusted = facts.instance.trusted if facts.instance else ()
+    return any(t.style is Style.POLLING and t.thumbprint == old and t.subscription not in polled for t in trusted)
+
+
+def _target_plan(
+    facts: TargetFacts, request: Request, old: Thumbprint, new: Thumbprint | None, *, polled: frozenset[str]
+) -> TargetPlan:
     listening = facts.style is Style.LISTENING
     return TargetPlan(
         name=facts.name,
@@ -251,7 +271,7 @@ def _target_plan(facts: TargetFacts, request: Request, old: Thumbprint, new: Thu
         steps=steps_for_tentacle(facts.style, request.order),
         old=old,
         new=new,
-        cautions=_target_cautions(facts, old),
+        cautions=_target_cautions(facts, old, polled),
         away_seconds=AWAY_TRUST if listening else AWAY_FOLLOW,
         digest=digest_of_target(facts, request.order, old, new),
     )
@@ -268,14 +288,12 @@ def _node_plan(
     )
 
 
-def _target_cautions(facts: TargetFacts, old: Thumbprint) -> tuple[Caution, ...]:
+def _target_cautions(facts: TargetFacts, old: Thumbprint, polled: frozenset[str]) -> tuple[Caution, ...]:
     found: list[Caution] = []
     instance = facts.instance
     if instance and old not in {t.thumbprint for t in instance.trusted}:
         found.append(Caution(severity=Severity.WARNING, text="it does not trust the Server's present certificate"))
-    if facts.style is Style.LISTENING and any(
-        t.style is Style.POLLING and t.thumbprint == old for t in (instance.trusted if instance else ())
-    ):
+    if facts.style is Style.LISTENING and keeps_old_trust(facts, old, polled):
         text = "it also polls with the old certificate, so its old trust will not be removed by us"
         found.append(Caution(severity=Severity.WARNING, text=text))
     if instance and instance.children:

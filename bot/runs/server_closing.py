@@ -6,8 +6,9 @@ from typing import Any
 from bot.audit import Entry
 from bot.domain.by_hand import command_for
 from bot.domain.facts import Health, Style
-from bot.domain.plan import Plan, ServerPlan, StepKind
+from bot.domain.plan import Plan, ServerPlan, StepKind, TargetPlan
 from bot.domain.run import OutcomeKind, Run, RunState
+from bot.domain.server_planner import keeps_old_trust, registrations
 from bot.runs.control import GOING
 from bot.runs.node_steps import NodeSteps
 from bot.runs.outcomes import Outcomes
@@ -107,8 +108,7 @@ class ServerClosing:
         """Store what became of the nodes, and of Tentacles by what Octopus found."""
         run = self._gear.ledger.run(run_id)
         new = self._new(run)
-        for node in _server(run.plan).nodes:
-            self._outcomes.store(run_id, node.name, OutcomeKind.HEALTHY, what="", in_force=new, announce=False)
+        self._nodes_switched(run)
         for name, verdict in verdicts.items():
             lost = verdict["verdict"] == UNDO
             kind = OutcomeKind.UNHEALTHY if lost else OutcomeKind(verdict["verdict"])
@@ -131,6 +131,7 @@ class ServerClosing:
         """Ask whether the old trust may be removed, where there is any; the answer may take days."""
         gear = self._gear
         run = gear.ledger.run(run_id)
+        self._nodes_switched(run)
         self._fill(run)
         names = self.cleanable(run_id)
         if not names or run.state is RunState.STOPPING:
@@ -153,7 +154,9 @@ class ServerClosing:
         """Return the listening Tentacles whose health was proven, and whose old trust nobody else needs."""
         run = self._gear.ledger.run(run_id)
         healthy = {o.target for o in run.outcomes if o.kind is OutcomeKind.HEALTHY}
-        return [t.name for t in run.plan.targets if t.name in healthy and _may_forget(run.plan, t.name)]
+        well = [t for t in run.plan.targets if t.name in healthy]
+        polled = registrations(t.facts for t in well)
+        return [t.name for t in well if _may_forget(t, polled)]
 
     def cleaned(self, run_id: str, done: list[str]) -> None:
         """Say whose old trust was removed, and end the run."""
@@ -190,6 +193,13 @@ class ServerClosing:
         gear.announcer.root(run_id)
         question = messages.server_clean_up(gear.ledger.run(run_id), len(names), gate.nonce)
         gear.announcer.say(run_id, f"{CLEAN_UP}:{gate.nonce}", question)
+
+    def _nodes_switched(self, run: Run) -> None:
+        """Store that the nodes serve the new certificate; they do so, too, where no Tentacle is there to be proven."""
+        for node in _server(run.plan).nodes:
+            self._outcomes.store(
+                run.id, node.name, OutcomeKind.HEALTHY, what="", in_force=self._new(run), announce=False
+            )
 
     def _leave(self, run: Run, why: str, proven: list[str]) -> None:
         """Store that the Tentacles without an outcome stay as they are."""
@@ -239,12 +249,11 @@ class ServerClosing:
         return self._nodes.new_of(run.id) or "?"
 
 
-def _may_forget(plan: Plan, name: str) -> bool:
-    """Whether the old trust of a Tentacle may go: never where a polling entry carries it, its registration would go."""
-    target = plan.target(name)
+def _may_forget(target: TargetPlan, polled: frozenset[str]) -> bool:
+    """Whether the old trust of a Tentacle may go: never where a polling entry carries it that did not move on."""
     if target.facts.style is not Style.LISTENING or StepKind.UNTRUST not in target.steps or not target.facts.instance:
         return False
-    return not any(t.style is Style.POLLING and t.thumbprint == target.old for t in target.facts.instance.trusted)
+    return not keeps_old_trust(target.facts, target.old, polled)
 
 
 def _server(plan: Plan) -> ServerPlan:

@@ -214,6 +214,48 @@ def followed_with_a_lost_answer(play: Play) -> None:
     assert count(play, "trust") == 1
 
 
+def followed_where_it_listens_too(play: Play) -> None:
+    """Move its registration on: both are let in already, and still are, and no entry is made twice."""
+    give(play, listening(SERVER), polling(SERVER), listening(OTHER))
+    change(play, *TRUST, run="r-1-trust")
+    for _ in range(2):
+        lines = change(play, "retrust", "restart", "trusting", run="r-1-follow")
+        entries = [(t.text, t.style, t.subscription) for t in play.tentacle.trusted]
+        assert sorted(entries) == sorted(
+            [
+                (NEXT, Style.LISTENING, None),
+                (NEXT, Style.POLLING, "poll://one/"),
+                (OTHER, Style.LISTENING, None),
+                (SERVER, Style.LISTENING, None),
+            ]
+        )
+        assert honoured(play) == {SERVER, NEXT, OTHER}
+    assert already(lines) == {"retrust": True, "restart": True, "trusting": False}
+    # And back again, by the same way; or on, to the end.
+    change(play, "retrust", "restart", run="r-1-back", trust_old=NEXT, trust_new=SERVER)
+    assert {(t.text, t.style) for t in play.tentacle.trusted if t.text != OTHER} == {
+        (SERVER, Style.LISTENING),
+        (SERVER, Style.POLLING),
+        (NEXT, Style.LISTENING),
+    }
+    change(play, "retrust", "restart", run="r-2-follow")
+    change(play, "untrust", "restart", run="r-2-clean")
+    assert sorted(texts(play)) == sorted([NEXT, NEXT, OTHER])
+
+
+def interrupted_between_its_lists(play: Play) -> None:
+    """Die after the first of three changes: what runs lets both in still, and the next visit gets it to follow."""
+    give(play, listening(SERVER), polling(SERVER))
+    change(play, *TRUST, run="r-1-trust")
+    play.faults.kill_shell_at = "program"
+    change(play, "retrust", "restart", run="r-1-follow")
+    assert texts(play) == [SERVER, SERVER]
+    assert honoured(play) == {SERVER, NEXT}
+    change(play, "retrust", "restart", run="r-1-follow")
+    assert texts(play) == [NEXT, NEXT]
+    assert honoured(play) == {NEXT}
+
+
 def refused_at_another_servers_address(play: Play) -> None:
     """Refuse what would follow a restored clone of the Server, too: it has the same certificate."""
     give(play, polling(SERVER), polling(SERVER, THERE))
@@ -279,6 +321,8 @@ STORIES: list[Story] = [
     a_log_that_is_gone_is_said,
     nobody_is_trusted,
     followed,
+    followed_where_it_listens_too,
+    interrupted_between_its_lists,
     followed_with_a_lost_answer,
     refused_at_another_servers_address,
     refused_duplicates,

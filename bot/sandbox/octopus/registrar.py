@@ -68,6 +68,19 @@ class Registrar:
             self._replace_process(instance)
         return id_
 
+    def add_poller(self, name: str, instance: TentacleInstance, *, space: str, kind: RecordKind) -> str:
+        """Register a Tentacle that listens a second time, as one that polls every node by one subscription."""
+        thumbprint = str(self.cluster.presented.thumbprint)
+        for node in self.cluster.nodes:
+            self._poll(instance, keys.POLLING, node.comms_url, thumbprint)
+        subscription = self._subscription(instance) or ""
+        endpoint = documents.tentacle_endpoint("TentacleActive", subscription, str(instance.configured or ""))
+        id_ = self.add_document(name, endpoint, kind=kind, space=space, instance=instance)
+        self._replace_process(instance)
+        if self.cluster.running:
+            self.world.wait(lambda: all(n.caller(subscription) for n in self.cluster.running), _ARRIVAL_SECONDS)
+        return id_
+
     def add_web_socket(self, name: str, instance: TentacleInstance, *, space: str, kind: RecordKind) -> str:
         """Register a Tentacle that polls over WebSocket: it trusts the web server's certificate, not the Server's.
 

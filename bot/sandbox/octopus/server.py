@@ -245,6 +245,10 @@ class OctopusServer:
             name, instance, kind=kind, space=space, environments=environments, roles=roles, pools=pools, **overrides
         )
 
+    def add_poller(self, name: str, instance: TentacleInstance, *, space: str = "Default") -> str:
+        """Register a Tentacle that listens a second time, as a deployment target that polls; return the record's id."""
+        return self._registrar.add_poller(name, instance, space=space, kind=RecordKind.TARGET)
+
     def add_other(
         self, name: str, *, style: str = "Ssh", uri: str = "ssh://10.0.0.9:22/", space: str = "Default"
     ) -> str:

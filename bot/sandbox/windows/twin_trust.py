@@ -40,8 +40,11 @@ class Trusting(Visit):
                     f"{p['instance']} also trusts {p['trust_old']} at {entry['address']}, which is not an address of "
                     "this Octopus Server: update-trust would change that registration, too",
                 )
+        follows = any(e["address"] and _host_and_port(e["address"]) in ours for e in new)
+        if follows and not any(e["address"] for e in old):
+            return True
         for entry in old:
-            if any(_place(e) == _place(entry) for e in new):
+            if any(_place(e) == _place(entry) for e in new) and not self._is_passing(entries, entry):
                 raise self.deny(
                     "duplicate",
                     f"{p['instance']} trusts both {p['trust_old']} and {p['trust_new']} for "
@@ -50,13 +53,15 @@ class Trusting(Visit):
                 )
         if any(e["address"] for e in old):
             return False
-        if any(e["address"] and _host_and_port(e["address"]) in ours for e in new):
-            return True
         raise self.deny(
             "untrusted",
             f"{p['instance']} polls no Octopus Server of this address whose certificate is {p['trust_old']} "
             f"or {p['trust_new']}",
         )
+
+    def _is_passing(self, entries: list[JsonObject], entry: JsonObject) -> bool:
+        new = [e for e in entries if same(e["thumbprint"], self.p["trust_new"])]
+        return _listens(entry) and bool(new) and all(_listens(e) for e in new)
 
     def _is_untrusted(self, entries: list[JsonObject]) -> bool:
         p = self.p
@@ -105,6 +110,16 @@ class Trusting(Visit):
             wanted.append(_shown(text, entry))
         return wanted
 
+    def _remove_passing(self, entries: list[JsonObject]) -> str | None:
+        p = self.p
+        old = [e for e in entries if same(e["thumbprint"], p["trust_old"]) and self._is_passing(entries, e)]
+        if not old:
+            return None
+        for text in dict.fromkeys(e["thumbprint"] for e in entries if same(e["thumbprint"], p["trust_new"])):
+            self.octopus("configure", f"--instance={p['instance']}", f"--remove-trust={text}")
+        again: str = old[0]["thumbprint"]
+        return again
+
     def change_trust(self, action: str) -> JsonObject:
         """Change the list, and see that it was changed."""
         p, (doing, done) = self.p, PHASES[action]
@@ -112,10 +127,14 @@ class Trusting(Visit):
             if self.notes["phase"] == doing:
                 self.save_written(done, self.notes["new"])
             return {"already": True, "changed": 0}
-        wanted = self._wanted(action, self.trust_list())
+        entries = self.trust_list()
+        wanted = self._wanted(action, entries)
         self.write_journal(doing)
+        again = self._remove_passing(entries) if action == "retrust" else None
         arguments = self._arguments(action)
         result = self.octopus(*arguments)
+        if again:
+            self.octopus("configure", f"--instance={p['instance']}", f"--trust={again}")
         now = self.trust_list()
         kept = {_shown(e["thumbprint"], e).casefold() for e in now}
         missing = [w for w in wanted if w.casefold() not in kept]
@@ -124,7 +143,7 @@ class Trusting(Visit):
         left = [
             e
             for e in now
-            if (action == "retrust" and same(e["thumbprint"], p["trust_old"]))
+            if (action == "retrust" and same(e["thumbprint"], p["trust_old"]) and not (again and _listens(e)))
             or (action == "untrust" and e["thumbprint"] == p["trust_old"])
         ]
         if missing or left:

@@ -57,8 +57,11 @@ function Test-Retrusted($list) {
                 "Octopus Server: update-trust would change that registration, too")
         }
     }
+    $follows = @($new | Where-Object { $_.address -and $ours -contains (Get-HostAndPort $_.address) }).Count -gt 0
+    if ($follows -and -not @($old | Where-Object { $_.address }).Count) { return $true }
     foreach ($entry in $old) {
-        if (@($new | Where-Object { Test-Same (Get-Place $_) (Get-Place $entry) }).Count) {
+        $twins = @($new | Where-Object { Test-Same (Get-Place $_) (Get-Place $entry) })
+        if ($twins.Count -and -not (Test-Passing $list $entry)) {
             $place = $entry.address
             if (-not $place) { $place = 'incoming connections' }
             Deny 'duplicate' ("$($p.instance) trusts both $($p.trust_old) and $($p.trust_new) for ${place}: update-trust would make a " +
@@ -66,8 +69,14 @@ function Test-Retrusted($list) {
         }
     }
     if (@($old | Where-Object { $_.address }).Count) { return $false }
-    if (@($new | Where-Object { $_.address -and $ours -contains (Get-HostAndPort $_.address) }).Count) { return $true }
     Deny 'untrusted' "$($p.instance) polls no Octopus Server of this address whose certificate is $($p.trust_old) or $($p.trust_new)"
+}
+
+function Test-Passing($list, $entry) {
+    # Whether an entry is one of a Tentacle that listens as well as polls, and lets both certificates in already. There
+    # update-trust works in three steps, see Remove-Passing. No polling entry may carry the new one: it would go, too.
+    $new = @($list | Where-Object { (Test-Same $_.thumbprint $p.trust_new) })
+    (Test-Listening $entry) -and $new.Count -and -not @($new | Where-Object { -not (Test-Listening $_) }).Count
 }
 
 function Test-Untrusted($list) {
@@ -110,6 +119,19 @@ function Get-Wanted($action, $list) {
     }
 }
 
+function Remove-Passing($list) {
+    # Takes out the entries that let the new certificate in, of which update-trust would make second ones; afterwards the
+    # old one is let in again, beside it. What runs goes by its own list until its restart, and a visit that dies in
+    # between is gone on with: the polling entries tell how far it came. Returns what is to be let in again.
+    $old = @($list | Where-Object { (Test-Same $_.thumbprint $p.trust_old) -and (Test-Passing $list $_) })
+    if (-not $old.Count) { return }
+    $new = @($list | Where-Object { (Test-Same $_.thumbprint $p.trust_new) } | ForEach-Object { $_.thumbprint })
+    foreach ($text in @($new | Select-Object -Unique)) {
+        $null = Invoke-OctopusProgram @('configure', "--instance=$($p.instance)", "--remove-trust=$text")
+    }
+    $old[0].thumbprint
+}
+
 function Invoke-TrustChange($action) {
     $doing, $done = $TrustPhases[$action]
     if (Test-TrustDone $action) {
@@ -117,15 +139,20 @@ function Invoke-TrustChange($action) {
         if ($visit.journal.phase -eq $doing) { Save-Written $done $visit.journal.new }
         return @{ already = $true; changed = 0 }
     }
-    $wanted = @(Get-Wanted $action @(Get-TrustList))
+    $list = @(Get-TrustList)
+    $wanted = @(Get-Wanted $action $list)
     Write-Journal $doing
+    $again = $null
+    if ($action -eq 'retrust') { $again = Remove-Passing $list }
     $arguments = @(Get-TrustArguments $action)
     $result = Invoke-OctopusProgram $arguments
+    if ($again) { $null = Invoke-OctopusProgram @('configure', "--instance=$($p.instance)", "--trust=$again") }
     $now = @(Get-TrustList)
     $kept = @($now | ForEach-Object { Format-Entry $_.thumbprint $_ })
     $missing = @($wanted | Where-Object { $entry = $_; -not @($kept | Where-Object { Test-Same $_ $entry }).Count })
     if ($action -eq 'trust' -and -not (Test-Trusted $now)) { $missing += $p.trust_new }
-    $left = @($now | Where-Object { ($action -eq 'retrust' -and (Test-Same $_.thumbprint $p.trust_old)) -or
+    $left = @($now | Where-Object { ($action -eq 'retrust' -and (Test-Same $_.thumbprint $p.trust_old) -and
+            -not ($again -and (Test-Listening $_))) -or
         ($action -eq 'untrust' -and (Test-Exact $_.thumbprint $p.trust_old)) })
     if ($missing.Count -or $left.Count) {
         throw ("$($arguments[0]) ended with exit code $($result.code), and the list of trusted Octopus Servers is not what it " +
