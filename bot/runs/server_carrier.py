@@ -210,18 +210,19 @@ class ServerCarrier:
 
     def _follow(self, run_id: str, server: ServerPlan, fresh: set[str]) -> list[str] | None:
         """Have the polling Tentacles follow, one first; None where the first did not and people had it all put back."""
-        followed: list[str] = []
+        followed, tried = list[str](), list[str]()
         waves = [w for w in ([n for n in wave if n in fresh] for wave in server.follow_waves) if w]
         for number, wave in enumerate(waves):
             self._step("begin_follow", self._opening.begin_follow, run_id, number, len(waves))
             results = self._doing.tend_all(run_id, wave, Task.FOLLOW.value)
             good = [n for n in wave if results[n]["ok"]]
             followed += good
+            tried += wave
             self._step("release", self._opening.release, run_id, wave)
             if not followed and number + 1 < len(waves):
                 why = f"{wave[0]} did not follow: {results[wave[0]]['what']}"
                 if not self._step("ask_on", self._opening.ask_on, run_id, why):
-                    self._back(run_id, server.nodes, why, [], followed, switched=True)
+                    self._back(run_id, server.nodes, why, [], tried, switched=True)
                     return None
         return followed
 
@@ -231,14 +232,17 @@ class ServerCarrier:
         nodes: Sequence[NodePlan],
         why: str,
         proven: list[str],
-        followed: list[str],
+        tried: list[str],
         *,
         switched: bool,
     ) -> None:
-        """Put the Server's old certificate back; the listening Tentacles still trust it, those that followed return."""
+        """Put the Server's old certificate back; the listening Tentacles still trust it, those that followed return.
+
+        `tried` are those that may have followed: one that failed may have changed its list before it did.
+        """
         reverted = self._step("revert", self._nodes.revert, run_id) if switched else {"ok": True, "what": ""}
-        if followed:
-            self._doing.tend_all(run_id, followed, Task.BACK.value)
+        if tried:
+            self._doing.tend_all(run_id, tried, Task.BACK.value)
         for node in nodes:
             self._step("undrain", self._nodes.undrain, run_id, node.name)
         self._step("went_back", self._closing.went_back, run_id, why, reverted, proven, switched)
