@@ -15,7 +15,7 @@ from bot.domain.plan import StepKind
 from bot.domain.planner import changes, digest_of
 from bot.domain.run import OutcomeKind, RunState
 from bot.runs.control import GOING, Go
-from bot.runs.engine import DurableEngine, Unexpected
+from bot.runs.engine import Doing, DurableEngine, Unexpected
 from bot.runs.insistent import GivenUp, Insistent
 from bot.runs.inspector import Inspector
 from bot.runs.legs import LegKind
@@ -31,14 +31,14 @@ log = structlog.get_logger("octocert.runs")
 LOOKS_TOLD = 20
 """Targets after which the second look at a fleet tells how far it is."""
 
-step = DurableEngine.step
-
 
 class RunCarrier:
     """Carries out runs on the durable engine. Expected failures are outcomes, not exceptions."""
 
-    def __init__(self, gear: Gear, inspector: Inspector, server: ServerCarrier) -> None:
+    def __init__(self, gear: Gear, inspector: Inspector, server: ServerCarrier, doing: Doing = DurableEngine) -> None:
         self._gear = gear
+        self._doing = doing
+        """By what the steps of one target are done, which fail for it alone, and those that end a run."""
         self._server = server
         self._inspector = inspector
         self._rotation = Rotation(gear)
@@ -46,8 +46,12 @@ class RunCarrier:
         self._proof = Proof(gear, self._rotation)
         self._outcomes = Outcomes(gear)
         self._settling = Settling(gear, self._rotation, self._undo)
-        self._whole = Insistent(DurableEngine, gear.control)
-        """By what the steps of a run as a whole are done; those of one target fail for that target alone."""
+        self._whole = Insistent(doing, gear.control)
+        """By what the steps of a run as a whole are done."""
+
+    @property
+    def _step(self) -> Callable[..., Any]:
+        return self._doing.step
 
     # Workflows. They only read what is immutable (the plan) and what steps returned, so a replay takes the same way.
 
@@ -73,11 +77,11 @@ class RunCarrier:
 
     def _break_off(self, run_id: str, why: str) -> None:
         """End what was begun by what is seen of it, and with it the run."""
-        step("stop", self._gear.control.stop_itself, run_id, why)
-        left: list[str] = step("unsettled", self._settling.unsettled, run_id)
+        self._step("stop", self._gear.control.stop_itself, run_id, why)
+        left: list[str] = self._step("unsettled", self._settling.unsettled, run_id)
         if left:
-            DurableEngine.settle_all(run_id, [(name, why) for name in left])
-        step("finish", self._finish, run_id)
+            self._doing.settle_all(run_id, [(name, why) for name in left])
+        self._step("finish", self._finish, run_id)
 
     def _wave(self, run_id: str, number: int, names: list[str]) -> bool:
         """Do one wave; targets that were put off because the run is held come again when it goes on."""
@@ -86,7 +90,7 @@ class RunCarrier:
             may: bool = self._whole.step("begin_wave", self._begin_wave, run_id, number)
             if not may:
                 break
-            results = DurableEngine.replace_all(run_id, rest, turn)
+            results = self._doing.replace_all(run_id, rest, turn)
             ready = [n for n in rest if results[n]["ready"]]
             if ready:
                 checked = self._whole.step("look", self._proof.look, run_id, ready)
@@ -94,7 +98,7 @@ class RunCarrier:
                 verdicts = self._whole.step("prove", self._proof.prove, run_id, key, ready, checked)
                 lost = [(n, verdicts[n]["what"]) for n in ready if verdicts[n]["verdict"] == UNDO]
                 if lost:
-                    DurableEngine.put_back_all(run_id, lost)
+                    self._doing.put_back_all(run_id, lost)
                 self._whole.step("conclude", self._conclude, run_id, verdicts, {n: results[n] for n in ready})
             rest, turn = [n for n in rest if results[n].get("later")], turn + 1
         self._whole.step("end_wave", self._end_wave, run_id, number, names)
@@ -109,46 +113,46 @@ class RunCarrier:
             return {"ready": False}
 
     def _replace(self, run_id: str, target: str) -> dict[str, Any]:
-        go = step("begin_target", self._begin_target, run_id, target)
+        go = self._step("begin_target", self._begin_target, run_id, target)
         if go != Go.NOW.value:
             return {"ready": False, "later": go == Go.LATER.value}
-        idle = step("wait_until_idle", self._rotation.wait_until_idle, run_id, target)
+        idle = self._step("wait_until_idle", self._rotation.wait_until_idle, run_id, target)
         if not idle["ok"]:
-            step("skip", self._skip, run_id, target, idle["what"])
+            self._step("skip", self._skip, run_id, target, idle["what"])
             return {"ready": False}
         new: str | None = None
         notes: list[str] = []
         old = DurableEngine.read(self._gear.ledger.target, run_id, target).old
         for number, leg in enumerate(DurableEngine.read(self._rotation.legs, run_id, target)):
             if leg.kind is LegKind.VISIT:
-                result = step("visit", self._rotation.visit, run_id, target, number, new)
+                result = self._step("visit", self._rotation.visit, run_id, target, number, new)
                 new = result.get("new") or new
                 notes += [result["note"]] if result.get("note") else []
             elif leg.kind is LegKind.SERVED:
-                result = step("served", self._rotation.served, run_id, target, new)
+                result = self._step("served", self._rotation.served, run_id, target, new)
             else:
-                result = step("record", self._rotation.record, run_id, target, str(old), new)
+                result = self._step("record", self._rotation.record, run_id, target, str(old), new)
                 notes += [
                     f"The record {r} is no longer in Octopus and was left so." for r in result.get("vanished", [])
                 ]
             if not result["ok"]:
-                step("undo", self._undo_target, run_id, target, result["step"], result["what"], new)
+                self._step("undo", self._undo_target, run_id, target, result["step"], result["what"], new)
                 return {"ready": False}
         return {"ready": True, "new": new, "notes": " ".join(notes)}
 
     def put_back(self, run_id: str, target: str, why: str) -> None:
         """Undo a target that Octopus cannot reach any more."""
         try:
-            step("undo", self._undo_target, run_id, target, StepKind.HEALTH.value, why, None)
+            self._step("undo", self._undo_target, run_id, target, StepKind.HEALTH.value, why, None)
         except Unexpected as error:
-            step("lose", self._settling.lose, run_id, target, f"{why}; then {error.sentence}")
+            self._step("lose", self._settling.lose, run_id, target, f"{why}; then {error.sentence}")
 
     def settle(self, run_id: str, target: str, why: str) -> None:
         """End a target whose work broke off by an error that nobody expected."""
         try:
-            step("settle", self._settling.settle, run_id, target, why)
+            self._step("settle", self._settling.settle, run_id, target, why)
         except Unexpected as error:
-            step("lose", self._settling.lose, run_id, target, f"{why}; then {error.sentence}")
+            self._step("lose", self._settling.lose, run_id, target, f"{why}; then {error.sentence}")
 
     def carry(self, run_id: str, part: str) -> None:
         """Carry out one part of a run that rotates the Server's certificate, or end what a part left that broke off."""

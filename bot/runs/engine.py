@@ -95,6 +95,18 @@ class Doing(Protocol):
         """Do one phase's work on several Tentacles; return what came of each."""
         ...
 
+    def replace_all(self, run_id: str, targets: Sequence[str], turn: int = 1) -> dict[str, dict[str, Any]]:
+        """Replace several certificates; return what came of each."""
+        ...
+
+    def put_back_all(self, run_id: str, targets: Sequence[tuple[str, str]]) -> None:
+        """Undo several targets (name and why)."""
+        ...
+
+    def settle_all(self, run_id: str, targets: Sequence[tuple[str, str]]) -> None:
+        """End several targets whose work broke off (name and why), by what is seen of them."""
+        ...
+
 
 class StrictJson(Serializer):
     """Journals plain JSON and nothing else: no pickles, no secrets."""

@@ -3,11 +3,12 @@
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from bot.domain.facts import ServiceState, Style
 from bot.domain.thumbprint import Thumbprint
 from bot.sandbox.octopus.node import Node
+from bot.sandbox.octopus.server import OctopusServer
 from bot.sandbox.slack.model import Message
 from bot.sandbox.windows.tentacle import TentacleInstance
 from tests.scenarios.town import Town
@@ -19,10 +20,17 @@ SHA1 = "legacy-01"
 GLANCE = 0.003
 
 
+class Watched(Protocol):
+    """A place with a Server and Tentacles that must never be without a matching trust."""
+
+    octopus: OctopusServer
+    reachable: dict[str, TentacleInstance]
+
+
 class Watch:
     """Looks at the world again and again: no reachable listening Tentacle may be without a matching trust."""
 
-    def __init__(self, town: "ServerTown") -> None:
+    def __init__(self, town: Watched) -> None:
         self._town = town
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look, name="watch", daemon=True)

@@ -1,0 +1,113 @@
+"""Whatever the estate, the faults and the moment of a crash: nobody is without a matching trust, nothing stays stopped.
+
+A few stories by default; many by `pytest tests/chaos/test_estates.py --hypothesis-profile=long`.
+"""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from bot.domain.facts import Style
+from bot.domain.plan import Order
+from bot.domain.run import OutcomeKind, RunState
+from tests.chaos.estates import STORIES, Place, Played, Story, watched
+
+pytestmark = pytest.mark.timeout(3600)
+SOME = settings(
+    max_examples=300 if settings.get_current_profile_name() == "long" else 4,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),  # to shrink a story takes hours, and it is told as it is
+)
+
+
+@SOME
+@given(STORIES)
+def test_no_tentacle_is_ever_without_a_trust_that_matches_the_server(story: Story) -> None:
+    """The Server's rotation, through deaths, faults, stops and denials."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Place(story, Path(name))
+        played = Played(place, Path(name))
+        try:
+            rotate_server(story, place, played)
+        finally:
+            played.close()
+            place.close()
+
+
+def rotate_server(story: Story, place: Place, played: Played) -> None:
+    """Play a rotation of the Server and judge it by the world."""
+    if not played.propose_server():
+        assert place.losses() == []
+        return
+    assert played.plan
+    assert played.plan.server
+    with watched(place, [t.name for t in played.plan.targets]) as watch:
+        place.go_wrong()
+        played.play()
+        assert place.losses() == []
+    if story.order is Order.DEFAULT:
+        assert watch.broken == []
+    run = played.run()
+    assert run.state is RunState.FINISHED
+    assert played.locks() == 0
+    imported = [e.detail for e in place.world.effects if (e.host, e.kind) == ("octopus", "import")]
+    assert len(imported) == len(set(imported)), "each certificate is imported once"
+    kinds = {o.target: o.kind for o in run.outcomes}
+    assert set(kinds) == {name for name, _ in played.plan.subjects}
+    presented = {n.served for n in place.octopus.nodes if n.is_running}
+    if any(kinds[n.name] is OutcomeKind.FAILED for n in played.plan.server.nodes):
+        return
+    assert len(presented) == 1, "all nodes go by one certificate"
+    (served,) = presented
+    switched = any(kinds[n.name].changed for n in played.plan.server.nodes)
+    assert (served != place.old) == switched
+    for target in played.plan.targets:
+        name = target.name.removesuffix("-polling")
+        trusted = place.instances[name].trusted_by_process
+        if kinds[target.name].changed:
+            assert served in {t.thumbprint for t in trusted}
+        is_polling = target.facts.style is Style.POLLING
+        if is_polling and (kinds[target.name].changed or (not switched and place.is_visitable(name))):
+            assert {t.thumbprint for t in trusted if t.style is Style.POLLING} == {served}, "those that followed return"
+
+
+@SOME
+@given(STORIES)
+def test_a_tentacle_has_one_certificate_at_its_end_and_runs(story: Story) -> None:
+    """The rotation of everything at once, through the same: all witnesses say old or new, and none is made twice."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Place(story, Path(name))
+        played = Played(place, Path(name))
+        try:
+            rotate_tentacles(place, played)
+        finally:
+            played.close()
+            place.close()
+
+
+def rotate_tentacles(place: Place, played: Played) -> None:
+    """Play a rotation of all Tentacles and judge it by the world."""
+    if not played.propose_tentacles():
+        assert place.losses() == []
+        return
+    assert played.plan
+    place.go_wrong()
+    trusted = {name: i.trusted for name, i in place.instances.items()}
+    played.play()
+    assert place.losses() == []
+    run = played.run()
+    assert run.state is RunState.FINISHED
+    assert played.locks() == 0
+    assert {o.target for o in run.outcomes} == {t.name for t in played.plan.targets}
+    assert {name: i.trusted for name, i in place.instances.items()} == trusted, "no rotation touches a list of trust"
+    for outcome in run.outcomes:
+        instance = place.instances[outcome.target]
+        assert sum(e.host == instance.host.name and e.kind == "make" for e in place.world.effects) <= 1
+        if outcome.kind is OutcomeKind.FAILED:
+            continue
+        assert instance.configured == outcome.new
+        assert (outcome.new != outcome.old) == outcome.kind.changed
+        assert place.sandbox.consistent(outcome.target) or outcome.kind in {OutcomeKind.SKIPPED, OutcomeKind.UNTOUCHED}
