@@ -58,6 +58,8 @@ drain = 10
 MOST_ANSWERS = 4
 """How often people answer; after that they deny and stop."""
 CALM_SECONDS = 20.0
+AS_POLLER = "-polling"
+"""How the second record of a Tentacle that listens and polls is called, after its first one."""
 LISTENS, POLLS, BOTH = "listens", "polls", "both"
 
 
@@ -219,6 +221,7 @@ class Place:
 
     def _build(self, world: World, octopus: OctopusServer, _count: int, *, others: bool = False) -> Estate:
         records: dict[str, list[str]] = {}
+        pollers: dict[str, TentacleInstance] = {}
         for space in ("Default", "Payments"):
             octopus.add_space(space)
         for name, machine in self._named():
@@ -232,12 +235,13 @@ class Place:
                 for s in spaces
             ]
             if machine.style == BOTH:
-                octopus.add_poller(f"{name}-polling", made)
+                pollers[name + AS_POLLER] = made
+                records[name + AS_POLLER] = [octopus.add_poller(name + AS_POLLER, made)]
             if machine.is_offline:
                 made.service.kill()
             made.host.faults.unreachable = machine.is_unreachable
         octopus.check()
-        return Estate(self.instances, records, {})
+        return Estate(self.instances | pollers, records, {})
 
     def is_visitable(self, name: str) -> bool:
         """Whether WinRM reaches a Tentacle's host during the run."""
