@@ -117,6 +117,7 @@ class Bot:
         sources = Sources({n: (p.path, p.password) for n, p in settings.certificates.pfx.items()})
         self.inspector = Inspector(clients)
         server_inspector = ServerInspector(clients, self.inspector)
+        self._gates = Gates(engine, self.ledger, clock, minutes=settings.policy.approval_minutes)
         gear = Gear(
             ledger=self.ledger,
             announcer=announcer,
@@ -132,7 +133,7 @@ class Bot:
             clock=clock,
             deadlines=deadlines,
             notes=Notes(engine, clock),
-            gates=Gates(engine, self.ledger, clock, minutes=settings.policy.approval_minutes),
+            gates=self._gates,
             breaker=breaker,
         )
         rotation = Rotation(gear)
@@ -324,7 +325,7 @@ class Bot:
         return {
             **(self._found(found) if found else {}),
             "octocert_runs_open": {s.name.lower(): float(n) for s, n in counts.items()},
-            "octocert_approvals_waiting": float(counts[RunState.PROPOSED]),
+            "octocert_approvals_waiting": float(counts[RunState.PROPOSED] + self._gates.number()),
             "octocert_slack_connected": float(self._slack_problem() is None),
         }
 

@@ -79,7 +79,7 @@ SLACK_REQUESTS = Counter(
 MOMENT = {
     "octocert_info": "The bot's version.",
     "octocert_runs_open": "Runs by state.",
-    "octocert_approvals_waiting": "Plans that wait for an approval.",
+    "octocert_approvals_waiting": "Plans, and questions in the middle of runs, that wait for an approval.",
     "octocert_slack_connected": "Whether Slack reaches the bot.",
     "octocert_radar_findings": "Targets by what the radar found at its latest sweep.",
     "octocert_radar_age_seconds": "How old that sweep is.",

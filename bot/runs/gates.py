@@ -78,6 +78,12 @@ class Gates:
         """Return the gate at which a run waits, None if it waits at none."""
         return next((g for g in self.of(run_id) if g.state == OPEN), None)
 
+    def number(self) -> int:
+        """Return how many gates wait for somebody, in all runs."""
+        query = sa.select(sa.func.count()).select_from(tables.gates).where(tables.gates.c.state == OPEN)
+        with self._engine.connect() as connection:
+            return int(connection.execute(query).scalar_one())
+
     def of(self, run_id: str) -> list[Gate]:
         """Return all gates of a run, oldest first."""
         query = sa.select(tables.gates).where(tables.gates.c.run_id == run_id).order_by(tables.gates.c.opened)

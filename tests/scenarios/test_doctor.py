@@ -16,6 +16,7 @@ from bot.operating.examination import Check, Examination
 from bot.sandbox.octopus.permissions import SPACE_PERMISSIONS, SYSTEM_PERMISSIONS
 from bot.sandbox.pki import Authority
 from bot.sandbox.sandbox import PFX_PASSWORD, Sandbox
+from bot.sandbox.slack.model import UserGroup
 from bot.sandbox.windows.host import WINDOWS_2012_R2, Host
 from tests.scenarios.town import DEADLINES
 
@@ -42,6 +43,7 @@ def sandbox(shared: Sandbox) -> Iterator[Sandbox]:
         path.chmod(stat.S_IMODE(mode))
     web.profile, web.faults = profile, faults
     workspace.scopes, workspace.app_scopes = frozenset(manifest.scopes()), frozenset({"connections:write"})
+    workspace.groups.pop("S0EMPTY", None)
     shared.slack.hub.enabled = True
     shared.octopus.faults.down = False
     (shared.state / "octocert.sqlite").unlink(missing_ok=True)
@@ -203,6 +205,27 @@ def chmod_config(sandbox: Sandbox) -> None:
     sandbox.config.chmod(0o666)
 
 
+def empty_group(sandbox: Sandbox) -> None:
+    """Name a user group without members as approvers."""
+    sandbox.slack.workspace.groups["S0EMPTY"] = UserGroup(id="S0EMPTY", handle="empty", name="Empty", users=())
+    edit("approvers = [", 'approvers = ["S0EMPTY", ')(sandbox)
+
+
+def no_space(sandbox: Sandbox) -> None:
+    """Take a key that may enter no space."""
+    secret("octopus-api-key", sandbox.octopus.add_api_key("nobody", set()))(sandbox)
+
+
+def open_pfx(sandbox: Sandbox) -> None:
+    """Let everybody read a PFX file."""
+    (sandbox.state / "certificates" / "octocert-demo.pfx").chmod(0o644)
+
+
+def no_postgres(sandbox: Sandbox) -> None:
+    """Name a PostgreSQL that does not answer."""
+    edit(f"sqlite:///{sandbox.state}/octocert.sqlite", "postgresql://octocert@127.0.0.1:9/octocert")(sandbox)
+
+
 TROUBLES: dict[str, tuple[Callable[[Sandbox], None], str, str, str]] = {
     "typing mistake": (edit("[winrm]", "[winrm]\nprot = 1"), "configuration", "did you mean port?", "octocert init"),
     "open configuration": (chmod_config, "configuration", "changed by everybody", "chmod 600"),
@@ -214,14 +237,19 @@ TROUBLES: dict[str, tuple[Callable[[Sandbox], None], str, str, str]] = {
     "app token's scope": (app_granted, "slack: Socket Mode", "missing_scope", "connections:write"),
     "Socket Mode off": (no_socket_mode, "slack: Socket Mode", "link_disabled", "Switch Socket Mode on"),
     "bot token twice": (secret("slack-app-token", "xoxb-1"), "slack: Socket Mode", "bot token", "App-Level Tokens"),
+    "no such group": (edit("approvers = [", 'approvers = ["S0NOBODY", '), "slack: user groups", "no user group", "S…"),
+    "empty group": (empty_group, "slack: user groups", "has no members", "Add members"),
     "Octopus away": (octopus_down, "octopus: address", "503", ""),
     "wrong address": (wrong_octopus, "octopus: address", "nothing answers", "Check the address"),
     "wrong key": (secret("octopus-api-key", "API-" + "0" * 32), "octopus: key and spaces", "not accept", "new key"),
+    "no space": (no_space, "octopus: key and spaces", "enters no space", "team"),
     "blind key": (key_without("MachineView", "WorkerView"), "octopus: Tentacles", "", "MachineView"),
     "weak key": (key_without("MachineEdit"), "octopus: permissions", "MachineEdit", "role of the service account"),
     "open database": (database(None, 0o644), "database", "read by others", "chmod 600"),
     "no database": (database(b"not a database, whatever its name says" * 9), "database", "SQLite", "backup"),
     "newer database": (newer_database, "database", "newer octocert", "Install that version"),
+    "no PostgreSQL": (no_postgres, "database", "cannot be opened", "[database] url"),
+    "open PFX": (open_pfx, "pfx demo", "everybody", "chmod 600"),
     "PFX password": (locked_otherwise, "pfx demo", "password", ""),
     "CA's key of another": (another_ca, "ca demo", "does not belong to its certificate", "[certificates.ca.demo]"),
     "CA that is none": (no_ca, "ca demo", "not that of a CA", "[certificates.ca.demo]"),
@@ -230,6 +258,9 @@ TROUBLES: dict[str, tuple[Callable[[Sandbox], None], str, str, str]] = {
     "no such name": (address_of_web_01("no-such-host.invalid"), "host web-01: name", "does not resolve", "[[hosts]]"),
     "no listener": (address_of_web_01("127.0.0.1"), "host web-01: port", "refuses", "winrm enumerate"),
     "untrusted": (untrusted_listener, "host web-01: TLS", "not accepted", "ca_file"),
+    "too many shells": (fault(quota_shells=True), "host web-01: login", "too many shells", "MaxShellsPerUser"),
+    "no shell": (fault(denied=True), "host web-01: login", "not open a shell", "LocalAccountTokenFilterPolicy"),
+    "NTLM off": (fault(no_ntlm=True), "host web-01: login", "offers no login", "use kerberos"),
     "refused login": (fault(wrong_password=True), "host web-01: login", "refused the login", "password reference"),
     "no administrator": (profile(elevated=False), "host web-01: rights", "no administrator", "Administrators"),
     "old PowerShell": (profile(powershell="3.0"), "host web-01: PowerShell", "3.0 is too old", "5.1"),
