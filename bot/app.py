@@ -165,7 +165,7 @@ class Bot:
         self.radar = Radar(
             settings.radar, self.inspector, server_inspector, sweeps, announcer, clock, leads=self._leads
         )
-        guard = Guard(self.ledger, announcer, self.freezing, policy, clock)
+        guard = Guard(self.ledger, announcer, self.freezing, policy, approvals, gear.gates, clock)
         self.caretaker = Caretaker(
             gear,
             self.engine,

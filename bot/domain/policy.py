@@ -170,6 +170,10 @@ class Policy:
             found.update(dict.fromkeys([r.approvers for r in rules if r.approvers] or [self.approvers]))
         return tuple(found)
 
+    def reminds(self, asked: datetime, now: datetime) -> bool:
+        """Whether approvers are to be reminded by now of what nobody has decided."""
+        return self.remind_minutes is not None and now - asked >= timedelta(minutes=self.remind_minutes)
+
     def escalated(self, asked: datetime, now: datetime) -> bool:
         """Whether those to whom it is escalated may decide by now."""
         return self.escalate_minutes is not None and now - asked >= timedelta(minutes=self.escalate_minutes)

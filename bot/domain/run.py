@@ -70,6 +70,15 @@ class OutcomeKind(StrEnum):
         return self in {OutcomeKind.UNHEALTHY, OutcomeKind.NOT_PROVEN, OutcomeKind.UNDONE, OutcomeKind.FAILED}
 
 
+TERMINAL = "terminal:"
+"""How those are named who did something without Slack; their account's name follows."""
+
+
+def named(who: str) -> str:
+    """Return who did something, for a sentence: a mention by Slack's id, or an account's name in a terminal."""
+    return f"{who.removeprefix(TERMINAL)} (in a terminal)" if who.startswith(TERMINAL) else f"<@{who}>"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What became of one target."""

@@ -19,8 +19,8 @@ import click
 
 if TYPE_CHECKING:
     from bot.audit import AuditLog
+    from bot.runs.cancelling import Cancelling
     from bot.runs.freezing import Freezing
-    from bot.runs.gates import Gates
     from bot.runs.ledger import Ledger
 
 _config = click.option(
@@ -45,8 +45,8 @@ NAME = "octocert.sqlite"
 class _Desk:
     """What the commands work with."""
 
-    def __init__(self, ledger: "Ledger", audit: "AuditLog", freezing: "Freezing", gates: "Gates") -> None:
-        self.ledger, self.audit, self.freezing, self.gates = ledger, audit, freezing, gates
+    def __init__(self, ledger: "Ledger", audit: "AuditLog", freezing: "Freezing", cancelling: "Cancelling") -> None:
+        self.ledger, self.audit, self.freezing, self.cancelling = ledger, audit, freezing, cancelling
 
 
 @contextmanager
@@ -54,6 +54,7 @@ def _opened(config: Path, state: Path | None = None) -> Iterator[_Desk]:
     from bot.audit import AuditLog  # noqa: PLC0415 -- heavy: not for --help
     from bot.clock import SystemClock  # noqa: PLC0415 -- heavy: not for --help
     from bot.runs.auditing import audit_of  # noqa: PLC0415 -- heavy: not for --help
+    from bot.runs.cancelling import Cancelling  # noqa: PLC0415 -- heavy: not for --help
     from bot.runs.database import Database  # noqa: PLC0415 -- heavy: not for --help
     from bot.runs.freezing import Freezing  # noqa: PLC0415 -- heavy: not for --help
     from bot.runs.gates import Gates  # noqa: PLC0415 -- heavy: not for --help
@@ -70,7 +71,8 @@ def _opened(config: Path, state: Path | None = None) -> Iterator[_Desk]:
         beside = (state or Path()) / f"{NAME}.audit-head"
         audit = audit_of(settings, engine, clock) if settings else AuditLog(engine, clock, head_file=beside)
         ledger = Ledger(engine, clock)
-        yield _Desk(ledger, audit, Freezing(engine, audit, clock), Gates(engine, ledger, clock, minutes=0))
+        gates = Gates(engine, ledger, clock, minutes=0)
+        yield _Desk(ledger, audit, Freezing(engine, audit, clock), Cancelling(ledger, gates, audit, clock))
 
 
 def _quiet() -> None:
@@ -81,7 +83,7 @@ def _quiet() -> None:
 
 def _who() -> str:
     try:
-        return f"terminal:{pwd.getpwuid(os.getuid()).pw_name}"
+        return f"terminal:{pwd.getpwuid(os.getuid()).pw_name}"[:40]
     except KeyError:
         return f"terminal:{os.getuid()}"
 
@@ -130,30 +132,17 @@ def freeze(config: Path, reason: tuple[str, ...]) -> int:
 @_config
 @click.argument("run")
 def cancel(config: Path, run: str) -> int:
-    """Take the plan of RUN back, or have it stop at its next safe point. Nothing can be approved in a terminal."""
-    import sqlalchemy as sa  # noqa: PLC0415 -- heavy: not for --help
+    """Take the plan of RUN back, or have it stop at its next safe point. Nothing can be approved in a terminal.
 
-    from bot.audit import Entry  # noqa: PLC0415 -- heavy: not for --help
+    Where it waits for an approval between two of its parts, that is denied, and the run ends there.
+    """
     from bot.domain.errors import UserError  # noqa: PLC0415 -- only here
-    from bot.domain.run import RunState  # noqa: PLC0415 -- heavy: not for --help
 
     with _opened(config) as desk:
         found = desk.ledger.find(run)
         if found is None:
             raise UserError(f"There is no run {run[:24]}. `octocert status` lists the recent ones.")
-        if desk.gates.waiting(run):
-            raise UserError(f"The run {run} waits for an approval between two parts. Deny that in Slack, or freeze.")
-        who, ends = _who(), found.decision is None
-        to = RunState.CANCELLED if ends else RunState.STOPPING
-        going = (RunState.PROPOSED,) if ends else (RunState.WAITING, RunState.RUNNING, RunState.PAUSED)
-
-        def take(connection: sa.Connection) -> Entry | None:
-            moved = desk.ledger.move(run, of=going, to=to, stopped_by=who, within=connection)
-            return Entry(kind="cancelled", who=who, run=run, digest=found.plan.digest) if moved else None
-
-        if desk.audit.append_if(f"{run}:cancelled:{uuid.uuid4().hex}", take) is None:
-            raise UserError(f"The run {run} is {desk.ledger.standing(run).state.value}; there is nothing to stop.")
-        click.echo(f"{run} is {to.value}.")
+        click.echo(desk.cancelling.cancel(found, _who(), uuid.uuid4().hex))
     return 0
 
 

@@ -4,7 +4,7 @@ The root message of a run is only marked at each step, and made when it is about
 steps and one edit a second. Ends are made at once.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import structlog
 
@@ -109,11 +109,6 @@ class Announcer:
         self._show(run_id)
         if decision:
             self.say(run_id, f"counted:{key}", messages.counted(decision, number, needed))
-
-    def remind(self, run_id: str, approvers: Iterable[str], *, escalated: bool) -> None:
-        """Tell who may approve that a plan still waits, once."""
-        key = "escalated" if escalated else "reminded"
-        self.say(run_id, key, messages.reminder(self._ledger.run(run_id), approvers, escalated=escalated))
 
     def expired(self, run_id: str) -> None:
         """Say that nobody decided in time."""

@@ -17,9 +17,10 @@ from bot.clock import Clock
 from bot.domain import codec
 from bot.domain.plan import Plan
 from bot.domain.policy import Action, Policy, action_of, environments_of
-from bot.domain.run import Decision, Hold, Run, RunState
+from bot.domain.run import Decision, Hold, Run, RunState, named
 from bot.runs import tables
 from bot.runs.asking import Asker
+from bot.runs.gates import Gate, Gates
 from bot.runs.ledger import Ledger
 from bot.runs.timetable import Timetable
 
@@ -45,6 +46,8 @@ class Asking:
     """Whether it still waits; asked inside the transaction."""
     tip: Callable[[sa.Connection, Decision], bool]
     """Make it approved or denied, by a compare-and-set inside the transaction."""
+    decided: Callable[[], Decision | None]
+    """What tipped it; None while nothing has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +113,29 @@ class Approvals:
             needed=run.needed,
             is_open=is_open,
             tip=tip,
+            decided=lambda: self._ledger.decision(run.id),
+        )
+
+    def of_gate(self, run: Run, gates: Gates, gate: Gate) -> Asking:
+        """Return the asking for the approval at a gate of a run."""
+
+        def decided() -> Decision | None:
+            found = gates.find(run.id, gate.nonce)
+            return found.decision if found else None
+
+        return Asking(
+            run_id=run.id,
+            nonce=gate.nonce,
+            what=gate.gate,
+            plan=run.plan,
+            digest=gate.digest,
+            action=Action(gate.action),
+            asked=gate.opened,
+            expires=gate.expires,
+            needed=1,
+            is_open=lambda connection: gates.is_open(connection, gate),
+            tip=lambda connection, decision: gates.tip(connection, gate, decision),
+            decided=decided,
         )
 
     def waits_for(self, asking: Asking, user: str) -> bool:
@@ -129,7 +155,8 @@ class Approvals:
         now = self._clock.now()
         request = asking.plan.request
         refusal = self._refuses(asking, asker.user, now)
-        if refusal and not (not approved and asker.user == request.user):
+        is_own = self._policy.person(asker.user) == self._policy.person(request.user)
+        if refusal and not (is_own and not approved):
             self._note(asking, asker, "refused", refusal)
             return Verdict(refusal=refusal)
         if asking.expires and asking.expires <= now:
@@ -198,10 +225,12 @@ class Approvals:
 
     def _too_late(self, asking: Asking) -> str:
         found = next((d for d in self.decisions(asking.nonce).values() if not d.approved), None)
-        decision = found or self._ledger.decision(asking.run_id)
+        decision = found or asking.decided()
         if decision and decision.user:
             verb = "approved" if decision.approved else "denied"
-            return f"<@{decision.user}> has already {verb} this {asking.what}. Your click changed nothing."
+            return f"{named(decision.user)} has already {verb} this {asking.what}. Your click changed nothing."
+        if decision:
+            return f"Nobody decided about this {asking.what} in time. Your click changed nothing."
         state = self._ledger.standing(asking.run_id).state.value
         return f"This {asking.what} is {state}. Your click changed nothing."
 

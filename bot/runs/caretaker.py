@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import sqlalchemy as sa
 import structlog
 
 from bot.audit import Entry
@@ -11,13 +12,14 @@ from bot.domain.errors import UserError
 from bot.domain.run import RunState
 from bot.domain.server_planner import NODE
 from bot.runs.engine import DurableEngine
-from bot.runs.gates import OPEN, Gate
+from bot.runs.gates import Gate
 from bot.runs.guard import Guard
 from bot.runs.node_steps import NodeSteps
 from bot.runs.retention import Retention
 from bot.runs.rotation import Gear, Rotation
 from bot.runs.server_watch import LOOK
 from bot.runs.wrecks import Wrecks
+from bot.slack import messages
 
 log = structlog.get_logger("octocert.caretaker")
 
@@ -60,6 +62,8 @@ class Caretaker:
         self._retention = retention
         self._leads = leads
         self._led = False
+        self._begun: set[str] = set()
+        """Nonces of gates whose next part was begun."""
         self._guard = guard
         self._wrecks = wrecks
         self._stop = threading.Event()
@@ -74,13 +78,11 @@ class Caretaker:
     def _take_up(self) -> None:
         """Begin the runs that were approved just before a crash, of this bot or of the one that led before."""
         self._led = True
+        self._begun.clear()
         self._announcer.start()
         for run in self._ledger.in_state(RunState.RUNNING, RunState.PAUSED, RunState.STOPPING, RunState.ASKING):
             self._announcer.decided(run.id)
             self._engine.start(run.id)
-            for gate in self._gear.gates.of(run.id):
-                if gate.state != OPEN:
-                    self._engine.start_part(run.id, gate.part, gate.nonce)
         for run_id, _ in self._ledger.undecided():
             self._announcer.root(run_id)
 
@@ -111,11 +113,8 @@ class Caretaker:
         """Do one round."""
         now = self._clock.now()
         for run_id, expires in self._ledger.undecided():
-            if expires <= now and self._ledger.move(run_id, of=(RunState.PROPOSED,), to=RunState.EXPIRED):
-                digest = self._ledger.plan(run_id).digest
-                entry = Entry(kind="expired", run=run_id, digest=digest, what="nobody decided in time")
-                self._audit.append(f"{run_id}:expired", entry)
-                self._announcer.expired(run_id)
+            if expires <= now:
+                self._expire(run_id)
             elif refusal := self._announcer.refusal(run_id):
                 self._take_back(run_id, refusal)
         if self._guard.look_around():
@@ -125,6 +124,8 @@ class Caretaker:
             self._engine.start(run_id)
         for gate in self._gear.gates.expired():
             self._close(gate)
+        for gate in self._gear.gates.decided():
+            self._go_on(gate)
         for run_id in self._gear.notes.due():
             self._engine.start_part(run_id, LOOK, "once")
             self._gear.notes.looked(run_id)
@@ -135,21 +136,45 @@ class Caretaker:
         if self._retention:
             self._retention.look()
 
-    def _close(self, gate: Gate) -> None:
-        """Deny what nobody decided in time."""
-        entry = Entry(kind="expired", run=gate.run_id, digest=gate.digest[:64], what=f"the approval of the {gate.gate}")
-        self._audit.append(f"{gate.run_id}:{gate.nonce}:expired", entry)
-        decided = self._gear.gates.expire(gate)
-        if decided:
-            self._engine.start_part(gate.run_id, decided.part, decided.nonce)
+    def _expire(self, run_id: str) -> None:
+        """End a proposal about which nobody decided in time."""
+        if self._end_proposal(run_id, "expired", RunState.EXPIRED, "nobody decided in time"):
+            self._announcer.expired(run_id)
 
     def _take_back(self, run_id: str, refusal: str) -> None:
         """End a proposal that nobody can see: Slack refuses its message for good."""
-        if self._ledger.move(run_id, of=(RunState.PROPOSED,), to=RunState.CANCELLED):
-            digest = self._ledger.plan(run_id).digest
-            what = f"its plan could not be posted: {refusal}"
-            self._audit.append(f"{run_id}:cancelled", Entry(kind="cancelled", run=run_id, digest=digest, what=what))
+        if self._end_proposal(run_id, "cancelled", RunState.CANCELLED, f"its plan could not be posted: {refusal}"):
             log.warning("a proposal that nobody can see was taken back", run=run_id, error=refusal)
+
+    def _end_proposal(self, run_id: str, kind: str, to: RunState, what: str) -> bool:
+        """End a proposal together with the entry that says so; False where somebody was faster."""
+
+        def take(connection: sa.Connection) -> Entry | None:
+            moved = self._ledger.move(run_id, of=(RunState.PROPOSED,), to=to, within=connection)
+            return Entry(kind=kind, run=run_id, digest=digest, what=what) if moved else None
+
+        digest = self._ledger.plan(run_id).digest
+        return self._audit.append_if(f"{run_id}:{kind}", take) is not None
+
+    def _close(self, gate: Gate) -> None:
+        """Deny what nobody decided in time."""
+
+        def take(connection: sa.Connection) -> Entry | None:
+            what = f"the approval of the {gate.gate}"
+            entry = Entry(kind="expired", run=gate.run_id, digest=gate.digest, what=what)
+            return entry if self._gear.gates.expire(connection, gate) else None
+
+        self._audit.append_if(f"{gate.run_id}:{gate.nonce}:expired", take)
+
+    def _go_on(self, gate: Gate) -> None:
+        """Have the part begin that follows a decision: of another replica that died, of a terminal, of nobody."""
+        if gate.nonce in self._begun or gate.decision is None:
+            return
+        self._engine.start_part(gate.run_id, gate.part, gate.nonce)
+        self._announcer.root(gate.run_id)
+        said = messages.gate_decided(gate.gate, gate.decision)
+        self._announcer.say(gate.run_id, f"decided:{gate.nonce}", said)
+        self._begun.add(gate.nonce)
 
     def _sweep(self, run_id: str, target: str) -> None:
         """Remove the copy of a configuration, and with it the old key, from its host."""
@@ -163,6 +188,8 @@ class Caretaker:
         if not standing.state.is_over:
             self._ledger.postpone_copy(run_id, target, SWEEP_AGAIN_HOURS)
             return
+        begun = Entry(kind="began", run=run_id, target=target, what="removing the copy with the old key from the host")
+        self._audit.append(f"{run_id}:{target}:sweep", begun)
         try:
             if target.startswith(NODE) and self._ledger.plan(run_id).server:
                 self._nodes.sweep(self._ledger.run(run_id), target)
@@ -172,7 +199,7 @@ class Caretaker:
             log.warning("an old copy could not be removed yet", run=run_id, target=target, error=str(error))
             self._ledger.postpone_copy(run_id, target, SWEEP_AGAIN_HOURS)
             return
-        what = "the copy with the old key was removed from the host"
+        what = "the copy with the old key is gone from the host"
         self._audit.append(f"{run_id}:{target}:swept", Entry(kind="swept", run=run_id, target=target, what=what))
         self._ledger.forget_copy(run_id, target)
         self._announcer.swept(run_id, target, left=self._ledger.copies_of(run_id))

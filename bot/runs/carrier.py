@@ -13,7 +13,7 @@ from bot.domain.facts import Health
 from bot.domain.names import targets as groups_of
 from bot.domain.plan import StepKind
 from bot.domain.planner import changes, digest_of
-from bot.domain.run import OutcomeKind, RunState
+from bot.domain.run import OutcomeKind, RunState, named
 from bot.runs.control import GOING, Go
 from bot.runs.engine import Doing, DurableEngine, Unexpected
 from bot.runs.insistent import GivenUp, Insistent
@@ -322,7 +322,7 @@ class RunCarrier:
         if run.stopped_why:
             why = f"The run stopped itself before its turn: {run.stopped_why}."
         elif run.stopped_by:
-            why = f"The run was stopped by <@{run.stopped_by}>."
+            why = f"The run was stopped by {named(run.stopped_by)}."
         for name in self._settling.unsettled(run_id):
             self._settling.lose(run_id, name, "nobody told what became of it")
         for target in gear.ledger.run(run_id).targets:

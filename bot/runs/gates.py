@@ -13,6 +13,8 @@ from bot.runs import tables
 from bot.runs.ledger import Ledger
 
 OPEN, APPROVED, DENIED = "open", "approved", "denied"
+GOING_ON = (RunState.RUNNING, RunState.PAUSED, RunState.STOPPING)
+"""States of runs that may not have begun yet what was decided."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +95,17 @@ class Gates:
         """Return the gate of a run by the nonce that its buttons carry."""
         return next((g for g in self.of(run_id) if g.nonce == nonce), None)
 
+    def undecided(self) -> list[Gate]:
+        """Return all gates at which somebody is waited for."""
+        return self._read(sa.select(tables.gates).where(tables.gates.c.state == OPEN).order_by(tables.gates.c.opened))
+
+    def decided(self) -> list[Gate]:
+        """Return the gates of runs under way about which somebody decided, here or anywhere else."""
+        runs = tables.runs.c
+        going = sa.select(runs.id).where(runs.state.in_([s.value for s in GOING_ON]))
+        gates = tables.gates.c
+        return self._read(sa.select(tables.gates).where(gates.state != OPEN, gates.run_id.in_(going)))
+
     def expired(self) -> list[Gate]:
         """Return the open gates whose time is up."""
         now = self._clock.now().isoformat()
@@ -116,12 +129,10 @@ class Gates:
         self._ledger.move(gate.run_id, of=(RunState.ASKING,), to=RunState.RUNNING, within=connection)
         return True
 
-    def expire(self, gate: Gate) -> Gate | None:
-        """Deny a gate at which nobody decided in time; return it, or None if somebody did at the last moment."""
+    def expire(self, connection: sa.Connection, gate: Gate) -> bool:
+        """Deny a gate at which nobody decided in time, inside a transaction; False if somebody did after all."""
         late = Decision(user="", user_name="", approved=False, at=self._clock.now(), reason="nobody decided in time")
-        with self._engine.begin() as connection:
-            done = self.tip(connection, gate, late)
-        return self.find(gate.run_id, gate.nonce) if done else None
+        return self.tip(connection, gate, late)
 
     def _read(self, query: sa.Select[tuple[object, ...]]) -> list[Gate]:
         with self._engine.connect() as connection:

@@ -14,6 +14,7 @@ from bot.clock import Clock
 from bot.domain import codec
 from bot.domain.plan import Plan, StepKind, TargetPlan
 from bot.domain.run import (
+    TERMINAL,
     Decision,
     Freeze,
     Hold,
@@ -184,7 +185,7 @@ class Ledger:
     def stopped_in_terminal(self) -> list[str]:
         """Return the ids of the newest runs that somebody stopped in a terminal, where no message can be sent."""
         runs = tables.runs.c
-        query = sa.select(runs.id).where(runs.stopped_by.startswith("terminal:")).order_by(runs.created.desc())
+        query = sa.select(runs.id).where(runs.stopped_by.startswith(TERMINAL)).order_by(runs.created.desc())
         with self._engine.connect() as connection:
             return list(connection.execute(query.limit(20)).scalars())
 

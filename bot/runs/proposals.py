@@ -143,7 +143,9 @@ class Proposals:
     def decide_gate(self, run: Run, gate: Gate, asker: Asker, *, approved: bool, reason: str = "") -> str | None:
         """Take a decision in the middle of a run; return a sentence for the clicker if it did not count."""
         gear = self._gear
-        verdict = self._approvals.decide(self._of_gate(run, gate), asker, approved=approved, reason=reason)
+        verdict = self._approvals.decide(
+            self._approvals.of_gate(run, gear.gates, gate), asker, approved=approved, reason=reason
+        )
         if verdict.refusal:
             return verdict.refusal
         if not verdict.tipped:
@@ -157,29 +159,13 @@ class Proposals:
         gear.announcer.say(run.id, f"decided:{gate.nonce}", messages.gate_decided(gate.gate, decided.decision))
         return None
 
-    def _of_gate(self, run: Run, gate: Gate) -> Asking:
-        gates = self._gear.gates
-        return Asking(
-            run_id=run.id,
-            nonce=gate.nonce,
-            what=gate.gate,
-            plan=run.plan,
-            digest=gate.digest,
-            action=Action(gate.action),
-            asked=gate.opened,
-            expires=gate.expires,
-            needed=1,
-            is_open=lambda connection: gates.is_open(connection, gate),
-            tip=lambda connection, decision: gates.tip(connection, gate, decision),
-        )
-
     def waiting_for(self, run: Run, user: str) -> Asking | None:
         """Return what of a run waits for a decision that this person may take; None where nothing does."""
         asking: Asking | None = None
         if run.state is RunState.PROPOSED:
             asking = self._approvals.of_plan(run)
         elif gate := self._gear.gates.waiting(run.id):
-            asking = self._of_gate(run, gate)
+            asking = self._approvals.of_gate(run, self._gear.gates, gate)
         return asking if asking and self._approvals.waits_for(asking, user) else None
 
     def cancel(self, run: Run, asker: Asker) -> str | None:

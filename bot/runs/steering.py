@@ -2,7 +2,7 @@
 
 from bot.audit import Entry
 from bot.domain.policy import Policy
-from bot.domain.run import Hold, Run, RunState
+from bot.domain.run import Hold, Run, RunState, named
 from bot.runs.asking import Asker
 from bot.runs.control import GOING
 from bot.runs.rotation import Gear
@@ -50,7 +50,7 @@ class Steering:
         if refusal := self._refused(run, asker):
             return refusal
         if run.state is RunState.STOPPING:
-            by = f", as <@{run.stopped_by}> asked" if run.stopped_by else ""
+            by = f", as {named(run.stopped_by)} asked" if run.stopped_by else ""
             return f"The run {run.id} is stopping already{by}. Your click changed nothing."
         if run.state is RunState.WAITING:
             return self._take_back(run, asker)

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+from bot.domain.run import TERMINAL
 from bot.slack.message import Message
 from bot.slack.text import LONGEST_NAME, LONGEST_TEXT, clean, clean_lines, cut, literal, utc
 
@@ -58,6 +59,8 @@ def user(user_id: str, shown: str = "") -> Inline:
     """Return a mention of a person by Slack's id; plain text if it is none."""
     if _USER.fullmatch(user_id):
         return {"type": "user", "user_id": user_id}
+    if user_id.startswith(TERMINAL):
+        return say(f"{clean(user_id.removeprefix(TERMINAL), LONGEST_NAME)} (in a terminal)")
     return say(clean(shown or user_id or "somebody", LONGEST_NAME))
 
 

@@ -1,6 +1,7 @@
 """Messages of approvals by several people, of reminders, of the freeze, and the policy as people read it."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from bot.domain.policy import Policy, is_group
 from bot.domain.run import Decision, Freeze, Run
@@ -68,17 +69,26 @@ def counted(decision: Decision, number: int, needed: int) -> Message:
     return message(text, [rich(line(*elements))])
 
 
-def reminder(run: Run, approvers: Iterable[str], *, escalated: bool) -> Message:
-    """Return that a plan still waits, to those who may approve it."""
+def reminder(
+    what: str, approvers: Iterable[str], *, given: int, needed: int, expires: datetime | None, escalated: bool
+) -> Message:
+    """Return that something still waits for approvals, to those who may give one; `what` as people say it: `plan`."""
     names: Line = []
     for identity in sorted(approvers):
         names += [say(", ") if names else say(" "), who(identity)]
-    what = " Nobody has decided yet, so you may approve this plan, too:" if escalated else " This plan still waits for"
-    given = sum(d.approved for d in run.decisions)
-    missing = f" {run.needed - given} of {run.needed} approvals" if run.needed > 1 else " an approval"
-    head: Line = [emoji("bell"), say(what if escalated else what + missing + ":"), *names]
-    tail: Line = [say(". It expires "), when(run.expires, "{date_short_pretty} {time}"), say(".")]
-    text = f"The plan still waits for an approval; it expires {utc(run.expires)}."
+    missing = f"{max(1, needed - given)} of {needed} approvals" if needed > 1 else "an approval"
+    told = (
+        f" Nobody has decided yet, so you may approve this {what}, too:"
+        if escalated
+        else f" This {what} still waits for {missing}:"
+    )
+    head: Line = [emoji("bell"), say(told), *(names or [say(" nobody is left who may give one")])]
+    if expires is None:
+        tail: Line = [say(". It may wait for days.")]
+        text = f"The {what} still waits for an approval."
+    else:
+        tail = [say(". It expires "), when(expires, "{date_short_pretty} {time}"), say(".")]
+        text = f"The {what} still waits for an approval; it expires {utc(expires)}."
     return message(text, [rich(line(*head, *tail))])
 
 
@@ -104,8 +114,6 @@ def unfrozen(freeze: Freeze, by: str) -> Message:
 
 
 def _freezer(by: str) -> Inline:
-    if by.startswith("terminal:"):
-        return say(f"{clean(by.removeprefix('terminal:'), 40)} (in a terminal)")
     return user(by) if by else say("the bot itself")
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bot.domain.plan import Plan
-from bot.domain.run import Decision, Hold, Outcome, OutcomeKind, Run, RunState
+from bot.domain.run import Decision, Hold, Outcome, OutcomeKind, Run, RunState, named
 from bot.slack import fleet_message, guard_message
 from bot.slack.blocks import (
     Json,
@@ -216,10 +216,13 @@ def gate_decided(gate: str, decision: Decision) -> Message:
     """Return who decided an approval in the middle of a run."""
     verb = "approved" if decision.approved else "denied"
     icon = "white_check_mark" if decision.approved else "no_entry"
+    if not decision.user:
+        text = f"Nobody decided about the {gate} in time, so it is not approved."
+        return message(text, [rich(line(emoji("hourglass"), say(f" {text}")))])
     elements: Line = [emoji(icon), say(" "), user(decision.user, decision.user_name), say(f" {verb} the {gate}")]
     if decision.reason:
         elements.append(say(f": “{clean(decision.reason, 300)}”"))
-    return message(f"<@{decision.user}> {verb} the {gate}.", [rich(line(*elements, say(".")))])
+    return message(f"{named(decision.user)} {verb} the {gate}.", [rich(line(*elements, say(".")))])
 
 
 def finished(run: Run) -> Message:

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from bot.domain.plan import TargetPlan
-from bot.domain.run import Hold, Outcome, OutcomeKind, Run, RunState, StepProgress, StepState, TargetProgress
+from bot.domain.run import Hold, Outcome, OutcomeKind, Run, RunState, StepProgress, StepState, TargetProgress, named
 from bot.slack import fleet_message, guard_message
 from bot.slack.blocks import (
     Json,
@@ -378,7 +378,7 @@ def _never_begun(run: Run) -> Message:
         text += f" by <@{decision.user}>"
     elif run.state is RunState.CANCELLED and run.stopped_by:
         head += [say(": taken back by "), user(run.stopped_by)]
-        text += f" by <@{run.stopped_by}>"
+        text += f" by {named(run.stopped_by)}"
         if run.ended:
             head += [say(" at "), when(run.ended)]
     elif run.state is RunState.EXPIRED:

@@ -2,21 +2,11 @@
 
 import shutil
 import sqlite3
-import subprocess
-import sys
 
 import sqlalchemy as sa
 
 from bot.runs import tables
-from tests.scenarios.town import Town
-
-
-def terminal(town: Town, *words: str) -> str:
-    """Run a command in a terminal beside the running bot; return what it prints."""
-    command = [sys.executable, "-c", "from bot.cli import main; main()", *words, "--config", str(town.sandbox.config)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+from tests.scenarios.town import Town, terminal
 
 
 def test_while_frozen_an_approved_run_waits_and_goes_on_when_it_is_lifted(town: Town) -> None:

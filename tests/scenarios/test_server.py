@@ -10,6 +10,7 @@ from bot.domain.facts import ServiceState
 from bot.sandbox import server_story
 from tests.scenarios.serving import LOST, SHA1, ServerTown, Watch
 from tests.scenarios.test_windows import windows
+from tests.scenarios.town import terminal
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -80,6 +81,24 @@ def test_a_certificate_that_is_denied_ends_the_run(town: ServerTown) -> None:
     assert "was not approved" in town.says(root, "was not approved")
     town.assert_as_before()
     town.assert_all(lambda one: {t.text for t in one.trusted} == {str(town.old)})
+
+
+def test_a_terminal_ends_a_run_that_waits_for_an_approval(town: ServerTown) -> None:
+    """Carla has no Slack: what she cancels ends as if it had been denied there, and the thread says so."""
+    root = town.ask_server(LOST)
+    town.press("ada", root, "Approve")
+    question = town.question(root, "made a new certificate")
+    assert town.bot
+    run = town.bot.ledger.recent(1)[0].id
+    assert "the run ends there" in terminal(town, "cancel", run)
+    town.says(root, "(in a terminal) denied the certificate")
+    town.end(root)
+    town.press("ben", question, "Approve")
+    assert "Your click changed nothing" in town.whisper("ben", "already denied this certificate")
+    town.assert_as_before()
+    denied = next(e.entry for e in town.bot.audit.entries(limit=100) if e.entry.kind == "denied")
+    assert denied.who.startswith("terminal:")
+    assert denied.digest.startswith(town.bot.ledger.plan(run).digest)
 
 
 def test_a_server_that_does_not_come_up_gets_its_old_certificate_back(town: ServerTown) -> None:

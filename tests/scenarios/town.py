@@ -1,6 +1,8 @@
 """The town in which scenarios play. Its sentences read like the thread."""
 
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -229,3 +231,11 @@ class Town:
         """Count how often something was done on a Tentacle's host."""
         host = self.tentacle(name).host.name
         return sum(e.host == host and e.kind == kind for e in self.world.effects)
+
+
+def terminal(town: Town, *words: str) -> str:
+    """Run a command in a terminal beside the running bot; return what it prints."""
+    command = [sys.executable, "-c", "from bot.cli import main; main()", *words, "--config", str(town.sandbox.config)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
