@@ -12,6 +12,7 @@ from bot.domain.run import Decision, Run, RunState
 from bot.runs.control import GOING
 from bot.runs.gates import Gate, Gates
 from bot.runs.ledger import Ledger
+from bot.runs.moving import moved
 
 UNBEGUN = (RunState.PROPOSED, RunState.WAITING)
 
@@ -32,13 +33,9 @@ class Cancelling:
             return self._deny(run, gate, who, key)
         to = RunState.CANCELLED if run.state in UNBEGUN else RunState.STOPPING
         what = "nothing was touched" if to is RunState.CANCELLED else "the run stops at its next safe point"
-
-        def take(connection: sa.Connection) -> Entry | None:
-            of = UNBEGUN if to is RunState.CANCELLED else GOING
-            moved = self._ledger.move(run.id, of=of, to=to, stopped_by=who, within=connection)
-            return self._entry("cancelled", run, who, run.plan.digest, what) if moved else None
-
-        if self._audit.append_if(f"{run.id}:cancelled:{key}", take) is None:
+        of = UNBEGUN if to is RunState.CANCELLED else GOING
+        entry = self._entry("cancelled", run, who, run.plan.digest, what)
+        if not moved(self._ledger, self._audit, f"{run.id}:cancelled:{key}", entry, of=of, to=to, stopped_by=who):
             raise self._too_late(run)
         return f"{run.id} is {to.value}."
 
@@ -47,9 +44,9 @@ class Cancelling:
         denial = Decision(user=who, user_name="", approved=False, at=self._clock.now(), reason="stopped")
 
         def take(connection: sa.Connection) -> Entry | None:
-            moved = self._gates.tip(connection, gate, denial)
             what = f"the {gate.gate}, for which the run waited"
-            return self._entry("denied", run, who, gate.digest, what) if moved else None
+            entry = self._entry("denied", run, who, gate.digest, what)
+            return entry if self._gates.tip(connection, gate, denial) else None
 
         if self._audit.append_if(f"{run.id}:{gate.nonce}:denied:{key}", take) is None:
             raise self._too_late(run)

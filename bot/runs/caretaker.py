@@ -14,6 +14,7 @@ from bot.domain.server_planner import NODE
 from bot.runs.engine import DurableEngine
 from bot.runs.gates import Gate
 from bot.runs.guard import Guard
+from bot.runs.moving import moved
 from bot.runs.node_steps import NodeSteps
 from bot.runs.retention import Retention
 from bot.runs.rotation import Gear, Rotation
@@ -148,13 +149,8 @@ class Caretaker:
 
     def _end_proposal(self, run_id: str, kind: str, to: RunState, what: str) -> bool:
         """End a proposal together with the entry that says so; False where somebody was faster."""
-
-        def take(connection: sa.Connection) -> Entry | None:
-            moved = self._ledger.move(run_id, of=(RunState.PROPOSED,), to=to, within=connection)
-            return Entry(kind=kind, run=run_id, digest=digest, what=what) if moved else None
-
-        digest = self._ledger.plan(run_id).digest
-        return self._audit.append_if(f"{run_id}:{kind}", take) is not None
+        entry = Entry(kind=kind, run=run_id, digest=self._ledger.plan(run_id).digest, what=what)
+        return moved(self._ledger, self._audit, f"{run_id}:{kind}", entry, of=(RunState.PROPOSED,), to=to)
 
     def _close(self, gate: Gate) -> None:
         """Deny what nobody decided in time."""

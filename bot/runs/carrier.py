@@ -19,6 +19,7 @@ from bot.runs.engine import Doing, DurableEngine, Unexpected
 from bot.runs.insistent import GivenUp, Insistent
 from bot.runs.inspector import Inspector
 from bot.runs.legs import LegKind
+from bot.runs.moving import moved
 from bot.runs.outcomes import Outcomes
 from bot.runs.proof import UNDO, Proof
 from bot.runs.rotation import Gear, Rotation
@@ -328,9 +329,10 @@ class RunCarrier:
         for target in gear.ledger.run(run_id).targets:
             if target.outcome is None:
                 self._outcomes.store(run_id, target.name, OutcomeKind.UNTOUCHED, what=why, now="It was not touched.")
+        gear.ledger.release_hosts(run_id)
         run = gear.ledger.run(run_id)
         counts = ", ".join(f"{sum(o.kind is k for o in run.outcomes)} {k.value}" for k in OutcomeKind)
-        gear.audit.append(f"{run_id}:finished", Entry(kind="finished", run=run_id, digest=run.plan.digest, what=counts))
-        gear.ledger.release_hosts(run_id)
-        gear.ledger.move(run_id, of=(*GOING, RunState.STOPPING), to=RunState.FINISHED)
+        entry = Entry(kind="finished", run=run_id, digest=run.plan.digest, what=counts)
+        of = (*GOING, RunState.STOPPING)
+        moved(gear.ledger, gear.audit, f"{run_id}:finished", entry, of=of, to=RunState.FINISHED)
         gear.announcer.finished(run_id)

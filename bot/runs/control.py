@@ -11,6 +11,7 @@ from bot.domain.run import Hold, RunState, Standing
 from bot.runs.announcer import Announcer
 from bot.runs.engine import Leaving
 from bot.runs.ledger import Ledger
+from bot.runs.moving import moved
 from bot.runs.timetable import Timetable
 from bot.slack import messages
 
@@ -93,7 +94,9 @@ class Control:
         for run_id in self._ledger.ids_in(RunState.WAITING):
             hold = self._ledger.standing(run_id).hold
             told = self._timetable.opening(self._ledger.plan(run_id).schedule)
-            if told.is_open and self._ledger.move(run_id, of=(RunState.WAITING,), to=RunState.RUNNING):
+            if told.is_open and self._move(
+                run_id, "began", "its time has come", of=(RunState.WAITING,), to=RunState.RUNNING
+            ):
                 if hold:
                     self._announcer.opened(run_id, hold)
                 begun.append(run_id)
@@ -113,22 +116,37 @@ class Control:
         Their answer is not made to wait for a window: what they are asked about is half done.
         """
         hold = Hold(why=why[:200], since=self._clock.now())
-        if self._ledger.move(run_id, of=(RunState.RUNNING,), to=RunState.PAUSED, hold=hold):
+        key = hold.since.isoformat()
+        if self._move(run_id, "asked on", why, of=(RunState.RUNNING,), to=RunState.PAUSED, hold=hold, key=key):
             self._announcer.root(run_id)
-            self._announcer.say(run_id, f"asked:{hold.since.isoformat()}", messages.asks_on(why))
+            self._announcer.say(run_id, f"asked:{key}", messages.asks_on(why))
         return self.may_go_on(run_id, by_the_clock=False)
 
     def stop_itself(self, run_id: str, why: str) -> None:
         """Have a run begin nothing more, for a reason of its own; `why` is a phrase for people."""
         if self._ledger.standing(run_id).state not in GOING:
             return
-        digest = self._ledger.plan(run_id).digest
-        self._audit.append(
-            f"{run_id}:stopped-itself", Entry(kind="stopped itself", run=run_id, digest=digest, what=why)
-        )
-        if self._ledger.move(run_id, of=GOING, to=RunState.STOPPING, stopped_why=why):
+        if self._move(run_id, "stopped itself", why, of=GOING, to=RunState.STOPPING, stopped_why=why):
             log.warning("a run stops itself", run=run_id, why=why)
             self._announcer.stopped_itself(run_id)
+
+    def _move(
+        self,
+        run_id: str,
+        kind: str,
+        what: str,
+        *,
+        of: tuple[RunState, ...],
+        to: RunState,
+        hold: Hold | None = None,
+        stopped_why: str = "",
+        key: str = "",
+    ) -> bool:
+        """Change a run's state together with the entry that says so; False where neither was done."""
+        name = kind.replace(" ", "-")
+        entry = Entry(kind=kind, run=run_id, digest=self._ledger.plan(run_id).digest, what=what)
+        key = f"{run_id}:{name}:{key}" if key else f"{run_id}:{name}"
+        return moved(self._ledger, self._audit, key, entry, of=of, to=to, hold=hold, stopped_why=stopped_why)
 
     def leave(self) -> None:
         """Have every wait end, because the bot ends."""

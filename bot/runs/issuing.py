@@ -46,6 +46,17 @@ class Issuing:
         note = self.discard(run_id, target, authority, keep=configured) if configured else ""
         if configured in {one.thumbprint for one in earlier}:
             return configured, None, note
+        self._audit.append(
+            f"{run_id}:{target.name}:signing:{len(earlier)}",
+            Entry(
+                kind="began",
+                run=run_id,
+                target=target.name,
+                digest=target.digest,
+                old=target.old,
+                what=f"the CA {authority.name} is asked to sign a certificate",
+            ),
+        )
         issued = self._authorities.issue(authority, target.name, self._clock.now())
         new = issued.details.thumbprint
         self._audit.append(

@@ -70,6 +70,7 @@ class NodeSteps:
         """Keep the present certificate, as a file that was opened again, in a protected folder of the first node."""
         run = self._gear.ledger.run(run_id)
         place = _place(run, _server(run).nodes[0].name)
+        self._audit(run, place, "export", StepKind.EXPORT.value)
         self._gear.ledger.keep_copy(run_id, place.plan.name, COPY_HOURS)
         return self._visit(run, place, (StepKind.EXPORT,), expected=_server(run).old, new=None)
 
@@ -77,8 +78,8 @@ class NodeSteps:
         """Have the Server make a certificate that it does not use yet; its thumbprint is noted for the whole run."""
         run = self._gear.ledger.run(run_id)
         place = _place(run, _server(run).nodes[0].name)
-        self._gear.ledger.keep_copy(run_id, place.plan.name, COPY_HOURS)
         self._audit(run, place, "generate", "the Server makes a new certificate and keeps it aside")
+        self._gear.ledger.keep_copy(run_id, place.plan.name, COPY_HOURS)
         try:
             applied = self._apply(run, place, (Action.GENERATE,), expected=_server(run).old, new=None)
         except UserError as error:

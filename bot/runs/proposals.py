@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-import sqlalchemy as sa
-
 from bot.audit import Entry
 from bot.domain.certificate import CertificateDetails
 from bot.domain.errors import UserError
@@ -22,6 +20,7 @@ from bot.runs.engine import DurableEngine
 from bot.runs.gates import Gate
 from bot.runs.inspector import Inspector
 from bot.runs.ledger import new_run_id
+from bot.runs.moving import moved
 from bot.runs.rotation import Gear
 from bot.runs.selecting import Selecting
 from bot.runs.steering import Steering
@@ -180,14 +179,9 @@ class Proposals:
         if refusal:
             self._audit(f"{run.id}:refused:{asker.key}", "refused", asker.user, run.id, run.plan, refusal)
             return refusal
-
-        def take(connection: sa.Connection) -> Entry | None:
-            moved = gear.ledger.move(
-                run.id, of=UNDECIDED, to=RunState.CANCELLED, stopped_by=asker.user, within=connection
-            )
-            return self._entry("cancelled", asker.user, run.id, run.plan, "") if moved else None
-
-        if gear.audit.append_if(f"{run.id}:cancelled:{asker.key}", take):
+        entry = self._entry("cancelled", asker.user, run.id, run.plan, "")
+        key, to = f"{run.id}:cancelled:{asker.key}", RunState.CANCELLED
+        if moved(gear.ledger, gear.audit, key, entry, of=UNDECIDED, to=to, stopped_by=asker.user):
             gear.announcer.cancelled(run.id)
             return None
         return f"The run {run.id} is {gear.ledger.standing(run.id).state.value}; there is nothing to stop."

@@ -10,6 +10,7 @@ from bot.domain.plan import Plan, ServerPlan, StepKind, TargetPlan
 from bot.domain.run import OutcomeKind, Run, RunState
 from bot.domain.server_planner import keeps_old_trust, registrations
 from bot.runs.control import GOING
+from bot.runs.moving import moved
 from bot.runs.node_steps import NodeSteps
 from bot.runs.outcomes import Outcomes
 from bot.runs.proof import UNDO
@@ -147,6 +148,8 @@ class ServerClosing:
     def ask_again(self, run_id: str, why: str) -> None:
         """Say why the old trust cannot be removed yet, and ask once more."""
         gear = self._gear
+        entry = Entry(kind="asked again", run=run_id, digest=gear.ledger.plan(run_id).digest, what=why)
+        gear.audit.append(f"{run_id}:not yet:{why}", entry)
         gear.announcer.say(run_id, f"not yet:{why}", messages.server_not_yet(why))
         self._open(run_id, self.cleanable(run_id))
 
@@ -238,11 +241,12 @@ class ServerClosing:
 
     def _finish(self, run_id: str) -> None:
         gear = self._gear
+        gear.ledger.release_hosts(run_id)
         run = gear.ledger.run(run_id)
         counts = ", ".join(f"{sum(o.kind is k for o in run.outcomes)} {k.value}" for k in OutcomeKind)
-        gear.audit.append(f"{run_id}:finished", Entry(kind="finished", run=run_id, digest=run.plan.digest, what=counts))
-        gear.ledger.release_hosts(run_id)
-        gear.ledger.move(run_id, of=(*GOING, RunState.STOPPING, RunState.ASKING), to=RunState.FINISHED)
+        entry = Entry(kind="finished", run=run_id, digest=run.plan.digest, what=counts)
+        of = (*GOING, RunState.STOPPING, RunState.ASKING)
+        moved(gear.ledger, gear.audit, f"{run_id}:finished", entry, of=of, to=RunState.FINISHED)
         gear.announcer.finished(run_id)
 
     def _new(self, run: Run) -> str:

@@ -5,11 +5,12 @@ from bot.domain.policy import Policy
 from bot.domain.run import Hold, Run, RunState, named
 from bot.runs.asking import Asker
 from bot.runs.control import GOING
+from bot.runs.moving import moved
 from bot.runs.rotation import Gear
 
 
 class Steering:
-    """Takes what people want of a run under way; audited before it takes effect, and a compare-and-set when it does."""
+    """Takes what people want of a run under way: a compare-and-set, in one transaction with its audit entry."""
 
     def __init__(self, gear: Gear, policy: Policy) -> None:
         self._gear = gear
@@ -24,9 +25,9 @@ class Steering:
             return f"The run {run.id} has already been paused{by}. Your click changed nothing."
         if run.state is not RunState.RUNNING:
             return f"The run {run.id} is {run.state.value}; there is nothing to pause."
-        self._audit(run, asker, "paused", "nothing more is begun until it is resumed")
         hold = Hold(why="paused", since=self._gear.clock.now(), by=asker.user)
-        if not self._gear.ledger.move(run.id, of=(RunState.RUNNING,), to=RunState.PAUSED, hold=hold):
+        what = "nothing more is begun until it is resumed"
+        if not self._move(run, asker, "paused", what, of=(RunState.RUNNING,), to=RunState.PAUSED, hold=hold):
             return self._too_late(run)
         self._gear.announcer.paused(run.id, asker.key)
         return None
@@ -39,8 +40,8 @@ class Steering:
             return f"The run {run.id} goes on already. Your click changed nothing."
         if run.state is not RunState.PAUSED:
             return f"The run {run.id} is {run.state.value}; there is nothing to resume."
-        self._audit(run, asker, "resumed", "it goes on where it was")
-        if not self._gear.ledger.move(run.id, of=(RunState.PAUSED,), to=RunState.RUNNING):
+        what = "it goes on where it was"
+        if not self._move(run, asker, "resumed", what, of=(RunState.PAUSED,), to=RunState.RUNNING):
             return self._too_late(run)
         self._gear.announcer.resumed(run.id, asker.key, asker.user)
         return None
@@ -56,16 +57,16 @@ class Steering:
             return self._take_back(run, asker)
         if run.state not in GOING:
             return f"The run {run.id} is {run.state.value}; there is nothing to stop."
-        self._audit(run, asker, "cancelled", "the run stops at its next safe point")
-        if not self._gear.ledger.move(run.id, of=GOING, to=RunState.STOPPING, stopped_by=asker.user):
+        what = "the run stops at its next safe point"
+        if not self._move(run, asker, "cancelled", what, of=GOING, to=RunState.STOPPING, stopped_by=asker.user):
             return self._too_late(run)
         self._gear.announcer.cancelled(run.id)
         return None
 
     def _take_back(self, run: Run, asker: Asker) -> str | None:
         """End a run that waits for its time: nothing was begun."""
-        self._audit(run, asker, "cancelled", "it was taken back before its time came; nothing was touched")
-        if not self._gear.ledger.move(run.id, of=(RunState.WAITING,), to=RunState.CANCELLED, stopped_by=asker.user):
+        what, of = "it was taken back before its time came; nothing was touched", (RunState.WAITING,)
+        if not self._move(run, asker, "cancelled", what, of=of, to=RunState.CANCELLED, stopped_by=asker.user):
             return self._too_late(run)
         self._gear.announcer.cancelled(run.id)
         return None
@@ -73,7 +74,7 @@ class Steering:
     def _refused(self, run: Run, asker: Asker) -> str | None:
         refusal = self._policy.refuses_cancel(asker.user, run.plan.request)
         if refusal:
-            self._audit(run, asker, "refused", refusal)
+            self._gear.audit.append(f"{run.id}:refused:{asker.key}", self._entry(run, asker, "refused", refusal))
         return refusal
 
     def _too_late(self, run: Run) -> str:
@@ -81,8 +82,22 @@ class Steering:
             f"The run {run.id} is {self._gear.ledger.standing(run.id).state.value} by now. Your click changed nothing."
         )
 
-    def _audit(self, run: Run, asker: Asker, kind: str, what: str) -> None:
-        self._gear.audit.append(
-            f"{run.id}:{kind}:{asker.key}",
-            Entry(kind=kind, who=asker.user, run=run.id, digest=run.plan.digest, what=what),
-        )
+    def _move(
+        self,
+        run: Run,
+        asker: Asker,
+        kind: str,
+        what: str,
+        *,
+        of: tuple[RunState, ...],
+        to: RunState,
+        hold: Hold | None = None,
+        stopped_by: str | None = None,
+    ) -> bool:
+        """Change a run's state together with the entry that says so; False where neither was done."""
+        gear, key = self._gear, f"{run.id}:{kind}:{asker.key}"
+        entry = self._entry(run, asker, kind, what)
+        return moved(gear.ledger, gear.audit, key, entry, of=of, to=to, hold=hold, stopped_by=stopped_by)
+
+    def _entry(self, run: Run, asker: Asker, kind: str, what: str) -> Entry:
+        return Entry(kind=kind, who=asker.user, run=run.id, digest=run.plan.digest, what=what)

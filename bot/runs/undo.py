@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bot.audit import Entry
 from bot.domain.errors import UserError
 from bot.domain.facts import WORST_FIRST, Health, Instance, ServiceState, Style
 from bot.domain.plan import StepKind, TargetPlan
@@ -35,6 +36,11 @@ class Undo:
     def put_back(self, run_id: str, name: str, new: str | None) -> Aftermath:
         """Bring a target back to its old certificate: on the host, in every record, then see it served."""
         target = self._gear.ledger.target(run_id, name)
+        what = "undo: what is not as before is put back, on the host and in Octopus"
+        entry = Entry(
+            kind="began", run=run_id, target=name, digest=target.digest, old=new or "", new=target.old, what=what
+        )
+        self._gear.audit.append(f"{run_id}:{name}:undo", entry)
         try:
             instance = self._instance(target)
         except UserError as error:

@@ -18,6 +18,16 @@ LOST = "--accept lost:2"
 SHA1 = "legacy-01"
 """Octopus refuses its certificate whatever it trusts, so its health is never proven."""
 GLANCE = 0.003
+ANNOUNCED = {
+    "generate": ("makes a new certificate",),
+    "adopt": ("import the Server's new certificate", "old certificate is put back"),
+    "trust": ("trust the Server's new certificate", "remove the old trust"),
+    "stop": ("restart", "trust", "put back"),
+    "start": ("restart", "trust", "put back"),
+    "drain": ("tasks end",),
+    "undrain": ("take tasks again",),
+}
+"""Effects, and the words by which the audit log announces them."""
 
 
 class Watched(Protocol):
@@ -117,6 +127,24 @@ class ServerTown(Town):
         well = [n for n in (*self.reachable, "edge-01", "edge-02") if n != SHA1]
         ids = [r for n in well for r in self.sandbox.estate.records[n]]
         assert set(self.octopus.check(*ids).values()) == {"Healthy"}
+
+    def assert_announced(self) -> None:
+        """Assert that all that was done to hosts and in Octopus stood in the audit log before it was done."""
+        assert self.bot
+        entries = list(self.bot.audit.all_entries())
+        began = [(e.at, self._host_of(e.entry.target), e.entry.what) for e in entries if e.entry.kind == "began"]
+        first = min(e.at for e in entries)
+        done = [e for e in self.world.effects if e.at >= first and e.kind in ANNOUNCED]
+        assert {e.kind for e in done} >= {"stop", "start", "trust", "adopt"}, "then nothing would have been looked at"
+        for one in done:
+            words = ANNOUNCED[one.kind]
+            where = "octo-1" if one.host == "octopus" else one.host
+            before = [w for at, host, w in began if at <= one.at and host == where]
+            assert any(word in what for what in before for word in words), (one, began)
+
+    def _host_of(self, target: str) -> str:
+        found = self.sandbox.estate.instances.get(target)
+        return found.host.name if found else target.removeprefix("node ").casefold()
 
     def assert_as_before(self) -> None:
         """Assert that the Server serves its old certificate, and all Tentacles are well with it."""

@@ -69,6 +69,7 @@ def test_a_certificate_that_the_server_makes_needs_a_second_approval(town: Serve
     assert town.octopus.thumbprint != town.old
     assert str(town.octopus.thumbprint) in question.content
     town.assert_switched(town.octopus.thumbprint)
+    town.assert_announced()
 
 
 def test_a_certificate_that_is_denied_ends_the_run(town: ServerTown) -> None:
@@ -110,6 +111,7 @@ def test_a_server_that_does_not_come_up_gets_its_old_certificate_back(town: Serv
     town.wait(lambda: town.nodes[0].is_running)
     town.assert_as_before()
     assert "old certificate was put back" in town.says(root, "put back")
+    town.assert_announced()
 
 
 def test_machines_that_would_be_lost_must_be_accepted(town: ServerTown) -> None:
