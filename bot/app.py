@@ -360,10 +360,17 @@ def clients_of(settings: Settings, clock: Clock, breaker: Breaker) -> Tools:
 @contextmanager
 def looking(settings: Settings, clock: Clock | None = None) -> Iterator[Inspector]:
     """Return an inspector without a bot around it, for the command line."""
+    with looking_everywhere(settings, clock) as (inspector, _servers):
+        yield inspector
+
+
+@contextmanager
+def looking_everywhere(settings: Settings, clock: Clock | None = None) -> Iterator[tuple[Inspector, ServerInspector]]:
+    """Return the inspectors of Tentacles and of the Server without a bot around them, for the command line."""
     clients = clients_of(settings, clock or SystemClock(), Breaker())
     inspector = Inspector(clients)
     try:
-        yield inspector
+        yield inspector, ServerInspector(clients, inspector)
     finally:
         inspector.close()
         clients.octopus.close()

@@ -166,6 +166,32 @@ def inventory(selectors: tuple[str, ...], config: Path, form: str | None) -> int
         return command.run(inspector, selectors, form or "table")
 
 
+@octocert.command(short_help="After a restore: compare the database with the hosts' journals.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default=Path("octocert.toml"),
+    show_default=True,
+    metavar="FILE",
+    help="The configuration of the bot.",
+)
+def reconcile(config: Path) -> int:
+    """Read the journal of every host and show what was done that the database does not know, or knows otherwise.
+
+    For a database that was restored from a backup, before its freeze is lifted; the bot may be running. It only reads.
+    Exits 0 if all agree, 3 if a host tells otherwise or could not be asked. A journal goes with the copy of the old
+    key, a day after its run: what was done longer ago is not seen here, but stands in the log stream.
+    """
+    from bot import logs  # noqa: PLC0415 -- heavy: not for --help
+    from bot.app import looking_everywhere  # noqa: PLC0415 -- heavy: not for --help
+    from bot.operating import reconciling  # noqa: PLC0415 -- heavy: not for --help
+    from bot.settings import load  # noqa: PLC0415 -- heavy: not for --help
+
+    logs.configure("WARNING")
+    with looking_everywhere(load(config)) as (inspector, servers):
+        return reconciling.run(config, inspector, servers)
+
+
 @octocert.command(short_help="See it all on this machine, without any account.")
 @click.option(
     "--play",

@@ -42,7 +42,7 @@ NAME = "octocert.sqlite"
 """The database in a folder that the demo left behind."""
 
 
-class _Desk:
+class Desk:
     """What the commands work with."""
 
     def __init__(self, ledger: "Ledger", audit: "AuditLog", freezing: "Freezing", cancelling: "Cancelling") -> None:
@@ -50,7 +50,8 @@ class _Desk:
 
 
 @contextmanager
-def _opened(config: Path, state: Path | None = None) -> Iterator[_Desk]:
+def opened(config: Path, state: Path | None = None) -> Iterator[Desk]:
+    """Open the database beside a running bot."""
     from bot.audit import AuditLog  # noqa: PLC0415 -- heavy: not for --help
     from bot.clock import SystemClock  # noqa: PLC0415 -- heavy: not for --help
     from bot.runs.auditing import audit_of  # noqa: PLC0415 -- heavy: not for --help
@@ -72,7 +73,7 @@ def _opened(config: Path, state: Path | None = None) -> Iterator[_Desk]:
         audit = audit_of(settings, engine, clock) if settings else AuditLog(engine, clock, head_file=beside)
         ledger = Ledger(engine, clock)
         gates = Gates(engine, ledger, clock, minutes=0)
-        yield _Desk(ledger, audit, Freezing(engine, audit, clock), Cancelling(ledger, gates, audit, clock))
+        yield Desk(ledger, audit, Freezing(engine, audit, clock), Cancelling(ledger, gates, audit, clock))
 
 
 def _quiet() -> None:
@@ -81,7 +82,8 @@ def _quiet() -> None:
     logs.configure("WARNING")
 
 
-def _who() -> str:
+def who() -> str:
+    """Return how whoever sits at this terminal is named."""
     try:
         return f"terminal:{pwd.getpwuid(os.getuid()).pw_name}"[:40]
     except KeyError:
@@ -95,7 +97,7 @@ def status(config: Path, run: str | None) -> int:
     """Show the recent runs, or where one RUN stands, read from the database beside a running bot."""
     from bot.domain.errors import UserError  # noqa: PLC0415 -- only here
 
-    with _opened(config) as desk:
+    with opened(config) as desk:
         freeze = desk.freezing.in_force()
         if freeze:
             click.echo(
@@ -122,8 +124,8 @@ def freeze(config: Path, reason: tuple[str, ...]) -> int:
 
     What a bot does on a host at this moment ends there.
     """
-    with _opened(config) as desk:
-        before = desk.freezing.freeze(_who(), " ".join(reason)[:500], uuid.uuid4().hex)
+    with opened(config) as desk:
+        before = desk.freezing.freeze(who(), " ".join(reason)[:500], uuid.uuid4().hex)
     click.echo(f"It was frozen already, by {before.by}: {before.reason}" if before else "Frozen. No step begins now.")
     return 0
 
@@ -138,11 +140,11 @@ def cancel(config: Path, run: str) -> int:
     """
     from bot.domain.errors import UserError  # noqa: PLC0415 -- only here
 
-    with _opened(config) as desk:
+    with opened(config) as desk:
         found = desk.ledger.find(run)
         if found is None:
             raise UserError(f"There is no run {run[:24]}. `octocert status` lists the recent ones.")
-        click.echo(desk.cancelling.cancel(found, _who(), uuid.uuid4().hex))
+        click.echo(desk.cancelling.cancel(found, who(), uuid.uuid4().hex))
     return 0
 
 
@@ -155,7 +157,7 @@ def runbook(config: Path, run: str, target: str | None) -> int:
     from bot.domain.errors import UserError  # noqa: PLC0415 -- only here
     from bot.domain.runbook import runbook as made  # noqa: PLC0415 -- heavy: not for --help
 
-    with _opened(config) as desk:
+    with opened(config) as desk:
         found = desk.ledger.find(run)
         if found is None:
             raise UserError(f"There is no run {run[:24]}. `octocert status` lists the recent ones.")
@@ -186,7 +188,7 @@ def verify(config: Path, state: Path | None, head: str | None) -> int:
     if head and seen is None:
         raise click.BadParameter("a head is COUNT:HASH, with 64 hexadecimal digits.", param_hint="--head")
     try:
-        with _opened(config, state) as desk:
+        with opened(config, state) as desk:
             flaw = next(desk.audit.flaws(seen), None) or desk.audit.older_than_its_head()
             now = desk.audit.head()
     except (sa.exc.DatabaseError, UnicodeDecodeError) as error:
@@ -208,7 +210,7 @@ def export(config: Path, state: Path | None, form: str) -> int:
     table = csv.DictWriter(sys.stdout, fields, lineterminator="\n") if form == "csv" else None
     if table:
         table.writeheader()
-    with _opened(config, state) as desk:
+    with opened(config, state) as desk:
         for one in desk.audit.all_entries():
             row = {"seq": one.seq, "at": one.at.isoformat(), **asdict(one.entry), "previous": one.previous}
             row["hash"] = one.hash

@@ -76,7 +76,7 @@ class Freezing:
             return None
         reason = (
             f"The database seems to be restored from a backup: {why}. What was done since then stands in the "
-            "journals of the hosts. Compare them by show-thumbprint before you lift this."
+            "journals of the hosts: run `octocert reconcile` before you lift this."
         )
         log.error("the database seems to be restored from a backup; it starts frozen", why=why)
         self.freeze("", reason, f"{RESTORED}:{self._clock.now().isoformat()}")

@@ -77,6 +77,12 @@ def test_a_database_from_a_backup_starts_frozen(town: Town) -> None:
     shutil.copy(kept, database)
     town.start_bot()
     assert "restored from a backup" in town.ask_quietly("rita", "status", "Frozen")
+    told = terminal(town, "reconcile", code=3)
+    assert "worker-01 (127." in told
+    assert "it knows no such run" in told
+    assert "nothing is to be mended" in told
+    assert "not seen: lost-01" in told
+    assert "1 journals were read, 1 tell otherwise" in told
     town.ask("ada", "unfreeze")
     with sqlite3.connect(database) as connection:
         assert connection.execute(f"select count(*) from {tables.freezes.name} where lifted is null").fetchone() == (0,)

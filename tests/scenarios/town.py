@@ -233,9 +233,9 @@ class Town:
         return sum(e.host == host and e.kind == kind for e in self.world.effects)
 
 
-def terminal(town: Town, *words: str) -> str:
+def terminal(town: Town, *words: str, code: int = 0) -> str:
     """Run a command in a terminal beside the running bot; return what it prints."""
     command = [sys.executable, "-c", "from bot.cli import main; main()", *words, "--config", str(town.sandbox.config)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     return done.stdout
