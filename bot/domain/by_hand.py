@@ -67,7 +67,7 @@ def _unfit_trust(facts: TargetFacts, instance: Instance, old: Thumbprint, new: T
         )
     odd = [t for t in ours if t.thumbprint not in {old, new}]
     if odd:
-        return f"its registration expects {odd[0].text} of the Server, not {old}"
+        return f"its registration expects {odd[0].shown} of the Server, not {old}"
     version = facts.host.tentacle_version if facts.host else None
     if version_of(version) < OLDEST_FOLLOWER:
         return f"its version {version} has no update-trust, which exists since 3.24.0"

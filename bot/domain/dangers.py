@@ -6,6 +6,7 @@ from datetime import datetime
 from bot.domain.errors import UserError
 from bot.domain.facts import EstateIndex, RecordKind, ServiceState, Style, TargetFacts
 from bot.domain.plan import Caution, Order, Refusal, Request, Severity, Source
+from bot.domain.thumbprint import revealed
 
 Say = Callable[[str], None]
 
@@ -153,7 +154,8 @@ def foreign_trust(facts: TargetFacts) -> tuple[str, ...]:
     """Return the thumbprints it trusts that are not this Server's: other Servers that have a record of it."""
     if facts.instance is None or facts.server is None:
         return ()
-    return tuple(dict.fromkeys(t.text for t in facts.instance.trusted if t.thumbprint != facts.server))
+    others = (t.text for t in facts.instance.trusted if t.thumbprint != facts.server and not t.looks_like)
+    return tuple(dict.fromkeys(others))
 
 
 def last_worker_of(facts: TargetFacts) -> tuple[str, ...]:
@@ -224,6 +226,15 @@ def cautions(facts: TargetFacts, request: Request, source: Source, now: datetime
         warn(
             f"acknowledged: the other Server that it trusts ({text}) will refuse it until its record there is corrected"
         )
+    for entry in facts.instance.trusted if facts.instance else ():
+        if entry.looks_like:
+            warn(f"its list has the entry {entry.shown}, which is no thumbprint to Octopus and lets nobody in")
+    for record in facts.records:
+        if record.stored and record.thumbprint:
+            warn(
+                f"{record.name} in {record.space} stores {revealed(record.stored)}, which to Octopus is not "
+                f"{record.thumbprint}; this run puts it right"
+            )
     for pool in last_worker_of(facts):
         warn(f"acknowledged: the pool {pool} has no healthy worker while this one is away")
     disabled = [r for r in facts.records if r.is_disabled]

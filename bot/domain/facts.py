@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from bot.domain.certificate import CertificateDetails
-from bot.domain.thumbprint import Thumbprint
+from bot.domain.thumbprint import Thumbprint, revealed
 
 
 class Style(StrEnum):
@@ -66,6 +66,8 @@ class Record:
     """`https://host:10933/` or `poll://subscription/`, as Octopus stores it."""
     thumbprint: Thumbprint | None
     health: Health
+    stored: str = ""
+    """The text that Octopus has where it is not exactly the thumbprint: it compares by every character."""
     status_summary: str = ""
     is_disabled: bool = False
     environments: tuple[str, ...] = ()
@@ -112,8 +114,18 @@ class Trust:
 
     @property
     def thumbprint(self) -> Thumbprint | None:
-        """The thumbprint, where the text is one."""
-        return Thumbprint.maybe(self.text)
+        """The thumbprint of whom it lets in; None where the text is none to Octopus, and so nobody's."""
+        return Thumbprint.exact(self.text)
+
+    @property
+    def looks_like(self) -> Thumbprint | None:
+        """The thumbprint that people see in a text which is none to Octopus; None for a sound one, and for others."""
+        return None if self.thumbprint else Thumbprint.maybe(self.text)
+
+    @property
+    def shown(self) -> str:
+        """The text, with what is invisible in it made visible."""
+        return revealed(self.text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,7 +314,8 @@ class TargetFacts:
         kinds = [k for k in ((self.configured,) if self.configured else (), self.served, self.recorded) if k]
         if len(kinds) < 2:
             return None
-        return len({t for kind in kinds for t in kind}) == 1 and all(r.thumbprint for r in self.records)
+        same = len({t for kind in kinds for t in kind}) == 1
+        return same and all(r.thumbprint and not r.stored for r in self.records)
 
     @property
     def environments(self) -> tuple[str, ...]:

@@ -292,7 +292,9 @@ def _target_cautions(facts: TargetFacts, old: Thumbprint, polled: frozenset[str]
     found: list[Caution] = []
     instance = facts.instance
     if instance and old not in {t.thumbprint for t in instance.trusted}:
-        found.append(Caution(severity=Severity.WARNING, text="it does not trust the Server's present certificate"))
+        odd = next((t.shown for t in instance.trusted if t.looks_like == old), "")
+        text = "it does not trust the Server's present certificate" + (f": its list has {odd}" if odd else "")
+        found.append(Caution(severity=Severity.WARNING, text=text))
     if facts.style is Style.LISTENING and keeps_old_trust(facts, old, polled):
         text = "it also polls with the old certificate, so its old trust will not be removed by us"
         found.append(Caution(severity=Severity.WARNING, text=text))

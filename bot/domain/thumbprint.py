@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import unicodedata
 from typing import Any, Self
 
 from pydantic import GetCoreSchemaHandler
@@ -43,6 +44,16 @@ class Thumbprint(str):
         except UserError:
             return None
 
+    @classmethod
+    def exact(cls, text: str) -> Self | None:
+        """Return the thumbprint that a stored text is to Octopus, which forgives nothing but the case; None if none.
+
+        Octopus stores what it is given, the invisible mark of a copy too, and compares it as it stands: such a text is
+        no certificate's (Halibut: DefaultTrustProvider).
+        """
+        found = cls.maybe(text)
+        return found if found == text.upper() else None
+
     @property
     def short(self) -> str:
         """The first eight digits, for places where the whole would not fit."""
@@ -52,3 +63,8 @@ class Thumbprint(str):
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Let facts and plans be stored as JSON and read back."""
         return core_schema.no_info_after_validator_function(cls, core_schema.str_schema())
+
+
+def revealed(text: str) -> str:
+    """Return a stored text with what nobody would see in it made visible, by its code."""
+    return "".join(c if c == " " or unicodedata.category(c)[0] not in "CZ" else f"\\u{ord(c):04x}" for c in text)

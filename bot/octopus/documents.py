@@ -66,6 +66,8 @@ def to_record(document: Document, *, kind: RecordKind, space: Space, names: Name
     endpoint = endpoint_of(document)
     style = STYLES[endpoint["CommunicationStyle"]]
     version = endpoint.get("TentacleVersionDetails")
+    stored = stored_thumbprint(document)
+    thumbprint = Thumbprint.maybe(stored)
     return Record(
         id=_text(document.get("Id")),
         name=_text(document.get("Name")),
@@ -74,7 +76,8 @@ def to_record(document: Document, *, kind: RecordKind, space: Space, names: Name
         space=space.name,
         style=style,
         uri=_text(endpoint.get("Uri")) or _text(document.get("Uri")),
-        thumbprint=Thumbprint.maybe(stored_thumbprint(document)),
+        thumbprint=thumbprint,
+        stored=_odd(stored, style),
         health=to_health(document.get("HealthStatus")),
         status_summary=_text(document.get("StatusSummary")),
         is_disabled=document.get("IsDisabled") is True,
@@ -89,6 +92,16 @@ def to_record(document: Document, *, kind: RecordKind, space: Space, names: Name
         policy_id=_text(document.get("MachinePolicyId")) or None,
         url=portal_url(url, space.id, f"infrastructure/{_FOLDERS[kind]}/{_text(document.get('Id'))}/settings"),
     )
+
+
+def _odd(stored: str, style: Style) -> str:
+    """Return the text if it is no thumbprint to Octopus; where Octopus connects, other letters are others, too.
+
+    Halibut: ClientCertificateValidator compares by ordinal, DefaultTrustProvider without regard to case.
+    """
+    exact = Thumbprint.exact(stored)
+    is_sound = exact == stored if style is Style.LISTENING else exact is not None
+    return "" if is_sound or not stored else stored
 
 
 def to_other(document: Document, *, kind: RecordKind, space: Space, url: str) -> OtherMachine:

@@ -67,7 +67,7 @@ def went_back(run: Run, server: ServerPlan, facts: ServerFacts, new: Thumbprint)
         else:
             trusted = {t.thumbprint for t in now.instance.trusted}
             if new not in trusted:
-                shown = ", ".join(t.text for t in now.instance.trusted) or "nobody"
+                shown = ", ".join(t.shown for t in now.instance.trusted) or "nobody"
                 found.append(f"the Tentacle {target.name} does not trust {new} any more, but {shown}")
             elif target.facts.style is Style.POLLING and server.old in trusted:
                 found.append(f"the Tentacle {target.name} has an entry with the old thumbprint {server.old} again")

@@ -98,8 +98,12 @@ def _trust(facts: TargetFacts) -> Line:
     if facts.server is None:
         return [head, say("not told: the bot's key may not read the Server's certificate.")]
     trusted = {t.thumbprint for t in facts.instance.trusted}
-    others = [t.text for t in facts.instance.trusted if t.thumbprint != facts.server]
+    foreign = [t for t in facts.instance.trusted if t.thumbprint != facts.server]
+    others = [t.text for t in foreign if not t.looks_like]
     more = f" It also trusts another Server: {listed(others, 3)}." if others else ""
+    odd = [t.shown for t in foreign if t.looks_like]
+    if odd:
+        more += f" No thumbprint to Octopus, so it lets nobody in: the entry {listed(odd, 3)}."
     if facts.server in trusted:
         return [head, say(f"it trusts the Server's current certificate.{more}")]
     return [

@@ -116,7 +116,7 @@ def _trust(facts: ServerFacts) -> list[Line]:
             trusting += 1
         else:
             without.append(one.name)
-        others.update({t.text for t in one.instance.trusted if t.thumbprint != facts.thumbprint})
+        others.update({t.shown for t in one.instance.trusted if t.thumbprint != facts.thumbprint})
     polling = sum(t.style is Style.POLLING for t in facts.tentacles)
     found: list[Line] = [
         [say(f"{trusting} of {count(len(facts.tentacles), 'Tentacle')} ({polling} polling) trust it.")],

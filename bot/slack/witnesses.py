@@ -1,7 +1,7 @@
 """The three witnesses of a target in words: what each saw, whether they agree, and what it means if they do not."""
 
 from bot.domain.facts import Record, Sighting, Style, TargetFacts
-from bot.domain.thumbprint import Thumbprint
+from bot.domain.thumbprint import Thumbprint, revealed
 from bot.slack.blocks import Line, bold, code, emoji, joined, say
 from bot.slack.text import clean, listed, sentence
 from bot.slack.words import link_to
@@ -49,11 +49,11 @@ def seen_lines(facts: TargetFacts, *, only_trouble: bool = False) -> list[Line]:
     else:
         found.append([bold("Configured "), say(_why_unconfigured(facts))])
     found += _served_lines(facts)
-    by_thumbprint: dict[Thumbprint | None, list[Record]] = {}
+    by_text: dict[str, list[Record]] = {}
     for record in facts.records:
-        by_thumbprint.setdefault(record.thumbprint, []).append(record)
-    for thumbprint, records in by_thumbprint.items():
-        shown = code(thumbprint) if thumbprint else say("no thumbprint", italic=True)
+        by_text.setdefault(record.stored or record.thumbprint or "", []).append(record)
+    for text, records in by_text.items():
+        shown = code(clean(revealed(text), 80)) if text else say("no thumbprint", italic=True)
         places = [[*link_to(r), say(f" in {clean(r.space, 60)}")] for r in records[:_RECORDS]]
         places += [[say(f"… ({len(records) - _RECORDS} more)")]] if len(records) > _RECORDS else []
         found.append([bold("Recorded"), say(" as "), *joined(places, ", "), say("\n"), shown])
@@ -113,7 +113,15 @@ def meaning(facts: TargetFacts) -> str:
         found.append(f"Octopus refuses it{until}, because it records another thumbprint ({where}): Unavailable.")
     if any(r.thumbprint is None for r in facts.records):
         found.append("A record in Octopus stores no thumbprint at all.")
-    found.append(_remedy(pending=pending, wrong=bool(wrong) or not all(r.thumbprint for r in facts.records)))
+    odd = [r for r in facts.records if r.stored and r.thumbprint]
+    if odd:
+        where = listed([f"{r.name} in {r.space}" for r in odd], 3)
+        found.append(
+            f"Octopus refuses it: the thumbprint that it records ({where}) is not written as Octopus compares it, "
+            "in 40 capital digits and nothing else."
+        )
+    is_wrong = bool(wrong or odd) or not all(r.thumbprint for r in facts.records)
+    found.append(_remedy(pending=pending, wrong=is_wrong))
     return " ".join(t for t in found if t)
 
 

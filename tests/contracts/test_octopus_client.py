@@ -225,7 +225,10 @@ def test_the_spelling_of_a_thumbprint_is_mended(
 ) -> None:
     """Octopus compares case-sensitively, so the new thumbprint in small letters is not yet done."""
     id_ = octopus.add_record("web-01", tentacle, Thumbprint=str(NEW).lower())
-    assert client.put_thumbprint(only(client, "web-01"), OLD, NEW).changed
+    record = only(client, "web-01")
+    assert (record.thumbprint, record.stored) == (NEW, str(NEW).lower())
+    written = client.put_thumbprint(record, OLD, NEW)
+    assert (written.changed, written.record.stored) == (True, "")
     assert octopus.document(id_)["Endpoint"]["Thumbprint"] == NEW
 
 

@@ -32,6 +32,20 @@ def test_rita_asks_ada_approves_and_the_certificate_is_another(town: Town) -> No
     assert town.effects("web-01", "make") == 1
 
 
+def test_a_record_with_an_invisible_mark_is_shown_and_put_right(town: Town) -> None:
+    """Somebody copied the thumbprint out of a dialog of Windows; to people it looks right, and Octopus refuses it."""
+    (id_,) = town.sandbox.estate.records["web-02"]
+    old = str(town.tentacle("web-02").configured)
+    town.octopus.edit(id_, Thumbprint=f"\u200e{old}")
+    assert town.octopus.check(id_) == {id_: "Unavailable"}
+    assert rf"\u200e{old}" in town.ask("rita", "show-thumbprint web-02").content
+    root = town.ask("rita", "rotate web-02")
+    assert "this run puts it right" in root.content
+    town.press("ada", root, "Approve")
+    town.end(root)
+    town.assert_good("web-02")
+
+
 def test_a_polling_tentacle_is_recorded_before_it_returns(town: Town) -> None:
     """It polls again with its new certificate, and Octopus knows it already."""
     old = str(town.tentacle("edge-01").configured)

@@ -103,6 +103,24 @@ def test_a_tentacle_that_does_not_trust_the_server_is_recognised():
     assert "8F" * 20 in text
 
 
+def test_a_trust_that_only_looks_like_the_servers_lets_nobody_in():
+    """The invisible mark of a copy stands in the list: people are shown it, and that it matches nothing."""
+    marked = making.Trust(text=f"\u200e{making.SERVER}", style=Style.LISTENING)
+    text = looked(instance=instance(trusted=(marked,)))
+    assert "it does not trust the Server's current certificate" in text
+    assert rf"\u200e{making.SERVER}" in text
+    assert "another Server" not in text
+
+
+def test_a_record_that_is_not_written_as_octopus_compares_it_is_recognised():
+    """All see the same thumbprint, and Octopus refuses it all the same."""
+    odd = record(stored=f"\u200e{thumbprint(1)}")
+    text = looked(records=(odd,), sightings=served_as(1))
+    assert "in 40 capital digits and nothing else" in text
+    assert rf"\u200e{thumbprint(1)}" in text
+    assert "Correct the thumbprint in Octopus" in text
+
+
 def test_a_weak_old_or_expired_certificate_is_marked():
     """SHA-1, short key, expired."""
     old = certificate(1, signature_hash="sha1", key_bits=1024, not_after=NOW - timedelta(days=3))

@@ -144,6 +144,13 @@ def test_trust_in_another_server_must_be_acknowledged_by_name() -> None:
     assert any("other Server" in c.text for c in made.targets[0].cautions)
 
 
+def test_a_trust_that_only_looks_like_ours_is_no_other_server() -> None:
+    """It lets nobody in, so nobody's record can break: the approver is told."""
+    marked = Trust(text=f"\u200e{making.SERVER}", style=Style.LISTENING)
+    made = plan(facts(instance=instance(trusted=(*instance().trusted, marked))))
+    assert any(rf"\u200e{making.SERVER}" in c.text for c in made.targets[0].cautions)
+
+
 def worker(name: str, seed: int, healthy: int) -> making.TargetFacts:
     """Return a worker of a pool with so many healthy workers."""
     one = record(name, seed, kind=RecordKind.WORKER, pools=("Builders",))

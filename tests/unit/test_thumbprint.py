@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from bot.domain import codec
 from bot.domain.errors import UserError
-from bot.domain.thumbprint import Thumbprint
+from bot.domain.thumbprint import Thumbprint, revealed
 
 PLAIN = "5DA3F0E2C1B4A5968778695A4B3C2D1E0F102132"
 
@@ -52,3 +52,16 @@ def test_it_survives_being_stored() -> None:
     again = codec.load(Thumbprint, codec.dump(Thumbprint(PLAIN)))
     assert again == PLAIN
     assert isinstance(again, Thumbprint)
+
+
+@pytest.mark.parametrize("stored", [f"\u200e{PLAIN}", f"{PLAIN[:2]} {PLAIN[2:]}", f"{PLAIN}\u00a0", "everybody", ""])
+def test_what_octopus_stores_is_compared_by_every_character(stored: str) -> None:
+    """It stores what it was given: with a mark or a space it is nobody's thumbprint, whatever people read."""
+    assert Thumbprint.exact(stored) is None
+    assert Thumbprint.exact(PLAIN.lower()) == PLAIN
+
+
+def test_what_nobody_would_see_is_shown_by_its_code() -> None:
+    """The invisible mark in front of a copy, and a space that is none."""
+    assert revealed(f"\u200e{PLAIN}\u00a0") == rf"\u200e{PLAIN}\u00a0"
+    assert revealed("a b") == "a b"
