@@ -18,6 +18,9 @@ from bot.settings_vault import Vault as Table
 KEEP_SECONDS = 15.0
 """How long a secret is kept in memory: so soon a rotated one is used. A run asks for one many times a second."""
 TIMEOUT_SECONDS = 10
+LARGEST_ANSWER = 1024 * 1024
+"""Bytes of one answer of Vault's: a secret with its fields, or a chain of certificates."""
+_PART = 16 * 1024
 LONGEST_TOLD = 300
 """Characters of Vault's own words that are told, where they are about what was asked for."""
 
@@ -217,4 +220,17 @@ class Vault:
         )
         # or variables of the environment could exchange the CAs, or send the requests elsewhere
         client.session.trust_env = False
+        client.session.hooks["response"].append(_cut)
         return client
+
+
+def _cut(response: Any, **_given: Any) -> None:
+    """Read an answer before the library does, and no more than an answer may hold; ValueError if there is more."""
+    parts, size = list[bytes](), 0
+    for part in response.iter_content(_PART):
+        parts.append(part)
+        size += len(part)
+        if size > LARGEST_ANSWER:
+            response.close()
+            raise ValueError("the answer is too large")
+    response._content = b"".join(parts)  # noqa: SLF001 -- as the library itself would have left it

@@ -144,6 +144,17 @@ class Policy:
                 return f'The policy asks for a reason: add `--reason "…"` to `{action.value.replace("-", " ")}`.'
         return None
 
+    def refuses_anywhere(self, user: str, channel: str, action: Action = Action.ROTATE) -> str | None:
+        """Return why this person may ask for that nowhere; None if there may be an environment where they may.
+
+        What is asked before anybody has looked which environments it touches; `refuses_request` decides afterwards.
+        """
+        refusal = self.refuses_request(user, channel, action)
+        if refusal is None or (self.channels and channel not in self.channels):
+            return refusal
+        rules = (r for r in self.rules if r.requesters and (not r.actions or action in r.actions))
+        return None if any(self._in(user, r.requesters) for r in rules) else refusal
+
     def _default_requesters(self, action: Action) -> frozenset[str]:
         if action is Action.UNFREEZE:
             return self.approvers

@@ -120,6 +120,8 @@ class Desk:
         return self._proposals.waiting_for(run, user)
 
     def _rotate_asked(self, asked: Asked, asker: Asker) -> None:
+        chosen = " ".join((*asked.records, *asked.words))
+        self._write_down(asker, "command", f"rotate {chosen} --with {asked.source} (chosen in the form)")
         by_record = {}
         if asked.records:
             by_record = {r.id: g.name for g in targets(self._inspector.index()) for r in g.records}
@@ -130,7 +132,6 @@ class Desk:
                 "choose again."
             )
         arguments = tuple(dict.fromkeys((*names, *asked.words)))
-        self._write_down(asker, "command", f"rotate {' '.join(arguments)} --with {asked.source} (chosen in the form)")
         self._gear.breaker.ask_again()
         command = Command(
             name="rotate",
@@ -149,7 +150,10 @@ class Desk:
             if self._gear.ledger.is_new(asker.key):
                 work()
         except UserError as error:
-            self._whisper(asker, messages.problem(str(error)))
+            try:
+                self._write_down(asker, "refused", str(error))
+            finally:
+                self._whisper(asker, messages.problem(str(error)))
         except Exception:
             reference = randomness.token_hex(4)
             log.exception("unexpected", reference=reference, user=asker.user)
@@ -197,7 +201,7 @@ class Desk:
         self._whisper(asker, messages.policy(self._policy))
 
     def _help(self, command: Command, asker: Asker) -> None:
-        changes = self._policy.refuses_request(asker.user, asker.channel) is None
+        changes = self._policy.refuses_anywhere(asker.user, asker.channel) is None
         self._whisper(
             asker, messages.help_text(command.arguments[0] if command.arguments else None, may_change=changes)
         )
@@ -271,7 +275,8 @@ class Desk:
         )
 
     def _rotate(self, command: Command, asker: Asker) -> None:
-        self._refuse(asker, self._policy.refuses_request(asker.user, asker.channel))
+        action = Action.ROTATE_SERVER if is_server(command.arguments) else Action.ROTATE
+        self._refuse(asker, self._policy.refuses_anywhere(asker.user, asker.channel, action))
         request = self._request(command, asker)
         if is_server(command.arguments):
             self._rotate_server(request, asker)
@@ -281,6 +286,7 @@ class Desk:
         if plan.targets:
             self._proposals.propose(request, plan)
         else:
+            self._write_down(asker, "refused", "; ".join(f"{r.name}: {r.reason}" for r in plan.refused))
             self._post(asker, messages.refusals(plan))
 
     def _rotate_server(self, request: Request, asker: Asker) -> None:
@@ -288,6 +294,7 @@ class Desk:
         plan = self._server.plan(request)
         refusal = self._server.refusal(plan)
         if refusal:
+            self._write_down(asker, "refused", refusal)
             self._post(asker, messages.server_refused(plan, refusal))
         else:
             self._proposals.propose(request, plan)

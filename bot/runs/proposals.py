@@ -189,7 +189,9 @@ class Proposals:
     def retry(self, run: Run, asker: Asker) -> str | None:
         """Repeat what failed under the same approval, while that lasts; return a sentence if that cannot be."""
         gear, now = self._gear, self._gear.clock.now()
-        refusal = self._policy.refuses_request(asker.user, asker.channel) or self._not_theirs(run, asker)
+        action, environments = action_of(run.plan), environments_of(run.plan)
+        refusal = self._policy.refuses_request(asker.user, asker.channel, action, environments)
+        refusal = refusal or self._not_theirs(run, asker)
         if refusal:
             return self._refuse(run, asker, refusal)
         failed = [o.target for o in run.outcomes if not o.kind.changed]
@@ -244,9 +246,8 @@ class Proposals:
         While such a proposal is not over, a second one is not made.
         """
         gear = self._gear
-        refusal = self._policy.refuses_request(asker.user, asker.channel, Action.ROLL_BACK) or self._not_theirs(
-            run, asker
-        )
+        refusal = self._policy.refuses_anywhere(asker.user, asker.channel, Action.ROLL_BACK)
+        refusal = refusal or self._not_theirs(run, asker)
         if refusal:
             return self._refuse(run, asker, refusal)
         before = gear.ledger.roll_backs(run.id)

@@ -11,7 +11,7 @@ from bot.sandbox.pki import Authority
 from bot.sandbox.vault import ROLE_ID, VaultServer
 from bot.settings import load
 from bot.settings_vault import Vault as Table
-from bot.vault import KEEP_SECONDS, Vault
+from bot.vault import KEEP_SECONDS, LARGEST_ANSWER, Vault
 from tests.unit.test_settings import MINIMAL
 
 CANARY = "canary-in-vault-5d1e"
@@ -111,6 +111,13 @@ def test_a_vault_that_is_away_is_told(server: VaultServer, tmp_path: Path) -> No
     server.stop()
     with pytest.raises(SettingsError, match="cannot be asked"):
         Vault(settings, FakeClock()).read("octocert/slack", "bot_token")
+
+
+def test_an_endless_answer_is_cut(server: VaultServer, tmp_path: Path) -> None:
+    """Nobody's secret is that long: it is not read to its end."""
+    server.secrets["octocert/octopus"] = {"key": "x" * (2 * LARGEST_ANSWER)}
+    with pytest.raises(SettingsError, match="cannot be asked"):
+        Vault(table(server, tmp_path), FakeClock()).read("octocert/octopus", "key")
 
 
 def test_a_vault_that_nobody_vouches_for_gets_no_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

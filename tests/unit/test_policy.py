@@ -1,6 +1,8 @@
 """Policy: who may ask, who may approve, and the sentence for who may not."""
 
-from bot.domain.policy import Policy
+from dataclasses import replace
+
+from bot.domain.policy import Action, Policy, Rule
 from tests.making import request
 
 POLICY = Policy(
@@ -33,6 +35,18 @@ def test_asking_is_limited_to_people_and_channels() -> None:
     assert POLICY.refuses_request("U0BEN", "C0DEPLOY") is None
     assert "look" in (POLICY.refuses_request("U0OTTO", "C0DEPLOY") or "")
     assert "<#C0DEPLOY>" in (POLICY.refuses_request("U0RITA", "C0RANDOM") or "")
+
+
+def test_who_may_ask_for_one_environment_only_is_not_turned_away_before_it_is_known() -> None:
+    """Otto may rotate in Staging and nowhere else; in which channel is asked at once."""
+    rule = Rule(actions=frozenset({Action.ROTATE}), environments=("Staging",), requesters=frozenset({"U0OTTO"}))
+    policy = replace(POLICY, rules=(rule,))
+    assert policy.refuses_anywhere("U0OTTO", "C0DEPLOY") is None
+    assert policy.refuses_request("U0OTTO", "C0DEPLOY", Action.ROTATE, ("Staging",)) is None
+    assert "in Production" in (policy.refuses_request("U0OTTO", "C0DEPLOY", Action.ROTATE, ("Production",)) or "")
+    assert policy.refuses_anywhere("U0OTTO", "C0RANDOM")
+    assert policy.refuses_anywhere("U0OTTO", "C0DEPLOY", Action.ROTATE_SERVER)
+    assert policy.refuses_anywhere("U0CARLA", "C0DEPLOY")
 
 
 def test_requester_and_approvers_may_stop_a_run() -> None:
