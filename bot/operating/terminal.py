@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from bot.audit import AuditLog
+    from bot.audit import AuditLog, Head
     from bot.runs.cancelling import Cancelling
     from bot.runs.freezing import Freezing
     from bot.runs.ledger import Ledger
@@ -190,14 +190,18 @@ def verify(config: Path, state: Path | None, head: str | None) -> int:
     try:
         with opened(config, state) as desk:
             flaw = next(desk.audit.flaws(seen), None) or desk.audit.older_than_its_head()
-            now = desk.audit.head()
+            whole = "" if flaw else _whole(desk.audit.head())
     except (sa.exc.DatabaseError, UnicodeDecodeError) as error:
         flaw = f"The database cannot be read: {str(getattr(error, 'orig', None) or error).splitlines()[0]}."
     if flaw:
         click.echo(f"octocert: {flaw}", err=True)
         return EXIT_FLAWED
-    click.echo(f"The audit log is whole: {now.count} entries. Its head is {now}")
+    click.echo(whole)
     return 0
+
+
+def _whole(head: "Head") -> str:
+    return f"The audit log is whole: {head.count} entries. Its head is {head}"
 
 
 @audit.command(short_help="Write all entries to standard output.")

@@ -67,6 +67,15 @@ def test_any_changed_byte_of_any_entry_is_found_and_named(state: Path) -> None:
         assert list(log.flaws()) == []
 
 
+@pytest.mark.parametrize("column", ["key", "entry", "hash"])
+def test_a_byte_that_is_no_text_any_more_exits_1_and_the_entry_is_named(state: Path, column: str) -> None:
+    """In the last entry, too, at which nobody looks but for the head."""
+    change(state, f"update octocert_audit set {column} = cast(x'ff' || substr({column}, 2) as text) where seq = 4")
+    result = told("audit", "verify", "--state", state)
+    assert result.return_value == 1
+    assert "Entry 4 " in result.output
+
+
 @pytest.mark.parametrize("seq", [1, 2, 3])
 def test_a_removed_entry_exits_1_and_is_named(state: Path, seq: int) -> None:
     """So does one that is cut off at the end, below."""
