@@ -83,6 +83,17 @@ class Issuing:
         unused = [one for one in self._of(run_id, target.name) if not one.discarded and one.thumbprint != keep]
         told = []
         for one in unused:
+            self._audit.append(
+                f"{run_id}:{target.name}:discarding:{one.thumbprint}",
+                Entry(
+                    kind="began",
+                    run=run_id,
+                    target=target.name,
+                    digest=target.digest,
+                    old=one.thumbprint,
+                    what=f"the CA {authority.name} is asked to revoke what it signed and nobody put in force",
+                ),
+            )
             what = self._revoked(authority, one.serial)
             self._audit.append(
                 f"{run_id}:{target.name}:discarded:{one.thumbprint}",
