@@ -192,6 +192,7 @@ class Bot:
             is_radar_on=self.radar.is_on,
         )
         self._client = client
+        client.token = None  # Bolt would warn at each start that `authorize` counts, as is meant
         self._slack = App(
             client=client,
             authorize=authorizer(client),
@@ -199,6 +200,7 @@ class Bot:
             request_verification_enabled=False,  # SignedRequests verifies, and stumbles over no malformed header
             logger=logging.getLogger("slack_bolt"),
         )
+        client.token = bot_token
         register(self._slack, self.desk, self.front, command=settings.slack.command)
         self._socket: SocketMode | None = None
         self._requests: SignedRequests | None = None
