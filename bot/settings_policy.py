@@ -30,6 +30,10 @@ Approvals = Annotated[int, Field(ge=1, le=9)]
 """How many different people."""
 
 
+_UNAPPROVED = {domain.Action.STEER, domain.Action.FREEZE, domain.Action.UNFREEZE}
+_UNREASONED = {domain.Action.STEER, domain.Action.UNFREEZE, domain.Action.CLEAN_UP}
+
+
 class Rule(Table):
     """What is different for some actions or environments; where several rules fit, all must be satisfied."""
 
@@ -45,6 +49,22 @@ class Rule(Table):
     """How many different people must approve."""
     reason_required: bool | None = None
     """Whether a request needs --reason."""
+
+    @model_validator(mode="after")
+    def _has_an_effect(self) -> Self:
+        """Refuse what would look like a protection and be none."""
+        unapproved, unreasoned = (sorted(set(self.actions) & kinds) for kinds in (_UNAPPROVED, _UNREASONED))
+        if unapproved and (self.approvers or self.approvals or self.environments):
+            raise problem(
+                f"is about {' and '.join(unapproved)}, which needs no approval and happens in no environment. Give "
+                "that a rule of its own that has only requesters: those who may."
+            )
+        if unreasoned and self.reason_required:
+            raise problem(
+                f"is about {' and '.join(unreasoned)}, to which nobody can give a --reason. Give that a rule of its "
+                "own without reason_required."
+            )
+        return self
 
 
 class Person(Table):

@@ -158,6 +158,14 @@ MISTAKES = [
         changed(approvers='approvers = ["U02ADA"]\nrequesters = ["U02ADA"]'),
         "[policy] names one and the same person as only requester and only approver",
     ),
+    (
+        MINIMAL + '[[policy.rules]]\nactions = ["rotate", "unfreeze"]\napprovals = 2',
+        "[[policy.rules]] entry 1 is about unfreeze, which needs no approval and happens in no environment.",
+    ),
+    (
+        MINIMAL + '[[policy.rules]]\nactions = ["clean-up"]\nreason_required = true',
+        "[[policy.rules]] entry 1 is about clean-up, to which nobody can give a --reason.",
+    ),
     (MINIMAL + 'channels = ["#ops"]', "[policy] channels holds “#ops”, which is not a Slack channel id."),
     (MINIMAL + "self_approval = true", "[policy] self_approval is not a setting"),
     (MINIMAL + "approval_minutes = 0", "[policy] approval_minutes must be at least 1."),
