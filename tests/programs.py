@@ -247,7 +247,7 @@ class Odd:
     def __init__(self, world: World, answer: bytes | None, *, name: str = "127.0.0.1", tls: bool = True) -> None:
         self.bodies: list[bytes] = []
         """What it was sent."""
-        self._answer = answer
+        self.answer = answer
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if tls else None
         if self._context:
             self._context.load_cert_chain(*world.ca.issue_files(f"odd-{name}", addresses=[name]))
@@ -284,10 +284,10 @@ class Odd:
                 return
             with link, suppress(OSError):
                 while self._read(link):
-                    if self._answer is None:
+                    if self.answer is None:
                         self._over.wait(SECONDS)
                         return
-                    link.sendall(self._answer)
+                    link.sendall(self.answer)
 
     def _read(self, link: socket.socket) -> bool:
         """Read one request; False when there is none any more."""
