@@ -71,6 +71,7 @@ def odd(play: Stage) -> Iterator[Odd]:
         yield server
 
 
+@pytest.mark.timeout(3_600)  # by the long profile
 @settings(max_examples=max(20, settings().max_examples // 5))
 @given(status=STATUSES, body=BODIES)
 @example(status="200 OK", body=b"<a>" * 5_000)
@@ -78,6 +79,6 @@ def test_answers_of_a_service_that_may_be_none(play: Stage, odd: Odd, status: st
     """A fault that is none, a shell without an id, entities, bytes: one sentence about that host."""
     odd.answer = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
     with pytest.raises(RemoteError) as caught:
-        play.visit(url=odd.url, transport="basic", password=lambda: Secret(CANARY), deadline=2.0)
+        play.visit(url=odd.url, transport="basic", password=lambda: Secret(CANARY), deadline=0.5)
     assert caught.value.host in str(caught.value)
     assert CANARY not in str(caught.value)

@@ -30,11 +30,21 @@ def test_a_double_click_and_two_approvers_do_it_once(town: Town) -> None:
 
 
 def test_a_plan_expires(town: Town) -> None:
-    """Nobody decided in time: the message says so, and its buttons are gone."""
+    """Nobody decided in time: its buttons are gone, and one that a client still shows does nothing, and says so."""
     root = town.ask("rita", "rotate web-01")
     town.clock.shift = timedelta(minutes=31)
     town.says(root, "expired")
     town.wait(lambda: "Approve" not in town.slack.message(root.ts).buttons)
+    town.press_as_seen("ada", root, "Approve")
+    town.whisper("ada", "This plan has expired; nothing was done.")
+    assert town.bot
+    newest = town.bot.audit.entries(limit=1)[0].entry
+    assert (newest.kind, newest.who, newest.digest) == (
+        "not counted",
+        "U0ADA",
+        town.bot.ledger.recent(1)[0].plan.digest,
+    )
+    assert town.effects("web-01", "make") == 0
 
 
 def test_the_copy_with_the_old_key_is_removed_after_a_day(town: Town) -> None:
@@ -74,14 +84,16 @@ def test_a_plan_that_nobody_can_see_is_taken_back(town: Town) -> None:
 
 
 def test_cancel_before_approval_takes_the_plan_back(town: Town) -> None:
-    """Rita changes her mind."""
+    """Rita changes her mind; a click that comes after that does nothing, and says so."""
     root = town.ask("rita", "rotate web-01")
     assert town.bot
     run = town.bot.ledger.recent()[0]
     town.ask_quietly("rita", f"cancel {run.id}", "stopped")
     town.wait(lambda: town.bot and town.bot.ledger.run(run.id).state is RunState.CANCELLED)
-    town.press("ada", root, "Approve") if "Approve" in town.slack.message(root.ts).buttons else None
+    town.press_as_seen("ada", root, "Approve")
+    town.whisper("ada", "This plan is cancelled. Your click changed nothing.")
     assert town.bot.ledger.run(run.id).state is RunState.CANCELLED
+    assert town.effects("web-01", "make") == 0
 
 
 def test_stop_in_mid_run_finishes_what_was_begun_and_leaves_the_rest(town: Town) -> None:

@@ -181,6 +181,10 @@ class Town:
         """Have a person press a button."""
         assert self.slack.click(person, message.ts, label).acknowledged
 
+    def press_as_seen(self, person: str, seen: Message, label: str) -> None:
+        """Have a person press a button that their client still shows, though the message has changed since."""
+        assert self.slack.click_as_seen(person, seen, label).acknowledged
+
     def deny(self, person: str, message: Message, reason: str, label: str = "Deny") -> None:
         """Have a person press *Deny*, by whatever name the question calls it, and say why in the modal."""
         self.press(person, message, label)

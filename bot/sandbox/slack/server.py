@@ -399,6 +399,10 @@ class SlackServer:
             self._interactions.act(user, message, self._interactions.element(message.blocks, action, block_id))
         )
 
+    def click_as_seen(self, user: str, seen: Message, action: str) -> Receipt:
+        """Press a button of a message as it was when somebody saw it: their client may not show yet what it is now."""
+        return self._await(self._interactions.act(user, seen, self._interactions.element(seen.blocks, action, None)))
+
     def choose(self, user: str, message_ts: str, action: str, value: str) -> Receipt:
         """Choose an option of a menu by its value or its text; a person, channel or date by its value."""
         message = self.message(message_ts)
