@@ -213,6 +213,8 @@ class ServerPlan:
     follow_waves: tuple[tuple[str, ...], ...]
     known: tuple[str, ...] = ()
     """Ids of all records when the plan was made: what is registered later is noticed before the switch."""
+    clones: tuple[str, ...] = ()
+    """Where Tentacles poll other Servers by the same certificate: restored copies of this one, perhaps."""
     accepted_lost: int = 0
     """How many machines the requester accepted to lose at the switch."""
 

@@ -5,7 +5,7 @@ Trust first, switch second, clean up last (DESIGN: facts/rotation, "The Server's
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from bot.domain import codec, dangers
 from bot.domain.by_hand import by_hand_of, other_by_hand, own_entries, version_of
 from bot.domain.errors import UserError
-from bot.domain.facts import NodeFacts, ServerFacts, ServiceState, Style, TargetFacts
+from bot.domain.facts import NodeFacts, ServerFacts, ServiceState, Style, TargetFacts, Trust
 from bot.domain.plan import (
     ByHand,
     Caution,
@@ -84,6 +84,7 @@ def make_server_plan(
         trust_waves=waves_for([t for t in targets if t.facts.style is Style.LISTENING], request),
         follow_waves=waves_for([t for t in targets if t.facts.style is Style.POLLING], request),
         known=tuple(r.id for t in facts.tentacles for r in t.records),
+        clones=clones_of(facts.tentacles, old),
         accepted_lost=accepted_lost(request),
     )
     parts = [[n.name, n.digest] for n in nodes] + [[t.name, t.digest] for t in targets]
@@ -252,6 +253,18 @@ def registrations(tentacles: Iterable[TargetFacts]) -> frozenset[str]:
     )
 
 
+def clones_of(tentacles: Sequence[TargetFacts], old: Thumbprint) -> tuple[str, ...]:
+    """Return where Tentacles poll by this certificate, but under no subscription that this Server knows."""
+    known = {r.uri.rstrip("/").casefold() for f in tentacles for r in f.records}
+    polled = [t for f in tentacles if f.instance for t in f.instance.trusted if t.address]
+    ours = {t.address for t in polled if _name_of(t) in known}
+    return tuple(sorted({t.address or "" for t in polled if t.thumbprint == old and t.address not in ours}))
+
+
+def _name_of(trust: Trust) -> str:
+    return (trust.subscription or "").rstrip("/").casefold()
+
+
 def keeps_old_trust(facts: TargetFacts, old: Thumbprint, polled: frozenset[str]) -> bool:
     """Whether a polling entry of a listening Tentacle carries the old thumbprint and none of `polled` moves it on.
 
@@ -333,6 +346,11 @@ def _cautions(plan: Plan, facts: ServerFacts, now: datetime) -> tuple[Caution, .
         )
     if server.lost:
         warn(f"{len(server.lost)} machines are lost at the switch unless somebody runs a command on each")
+    if server.clones:
+        warn(
+            f"Tentacles poll another Server by this certificate, a restored copy perhaps ({', '.join(server.clones)}); "
+            "the old trust is not removed while it serves that"
+        )
     if server.offline:
         warn(
             f"nodes that do not run now: {', '.join(server.offline)}; the old trust is not removed before they have "

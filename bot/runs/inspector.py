@@ -81,11 +81,13 @@ class Inspector:
         *,
         deeply: bool = True,
         sighted: bool = True,
+        pooled: bool = False,
         on_seen: Callable[[], None] | None = None,
     ) -> list[TargetFacts]:
         """Return the facts of these targets; `deeply` also asks Octopus for tasks, permissions and pools.
 
-        Without `sighted`, what is served is not looked at from outside, which costs Octopus a request for each target;
+        `pooled` asks for pools alone: how many of their workers are healthy decides who may be away together. Without
+        `sighted`, what is served is not looked at from outside, which costs Octopus a request for each target;
         `on_seen` is called after each target.
         """
         if not groups:
@@ -95,9 +97,10 @@ class Inspector:
         hosts = _Shared(self._looks, self._host)
         pools: dict[str, tuple[Pool, ...]] = {}
         missing: tuple[str, ...] = ()
+        records = [r for g in groups for r in g.records]
         if deeply:
-            records = [r for g in groups for r in g.records]
             missing = octopus.missing_permissions(records)
+        if deeply or pooled:
             for space in {r.space_id for r in records if r.kind is RecordKind.WORKER}:
                 pools[space] = octopus.pools(space)
         current = _quietly(server)

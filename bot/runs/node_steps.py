@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -15,10 +16,13 @@ from bot.domain.thumbprint import Thumbprint
 from bot.octopus.client import Client
 from bot.runs.rotation import COPY_HOURS, Gear, Rotation, Watcher
 from bot.runs.server_inspector import ServerInspector
+from bot.slack import messages
 from bot.windows.hands import Action, Applied, Job, Progress
 
 log = structlog.get_logger("octocert.server")
 
+COMMS_PORT = 10943
+"""Where a Server takes polling Tentacles, unless its address says otherwise."""
 POLL_SECONDS = 2.0
 """How often a drained node is asked for its tasks, and a restarted one for its certificate."""
 NEW = "new"
@@ -34,6 +38,8 @@ ON_NODE = {
 }
 """Which steps are done on a node's host, and by which action of the remote script."""
 _SHOWN = {action: step for step, action in ON_NODE.items()}
+PRINTED = "printed"
+"""The note with the old and the new thumbprint as the import itself printed them."""
 BY_US = "by us"
 _DRAINED = "drained:"
 """How the notes begin that tell which nodes were drained, and whether by this run."""
@@ -63,6 +69,11 @@ class NodeSteps:
         """Return the Server's new thumbprint in a run: from the plan, or what the Server made for it."""
         server = self._gear.ledger.plan(run_id).server
         return (server.new if server else None) or Thumbprint.maybe(self._gear.notes.read(run_id, NEW))
+
+    def printed(self, run_id: str) -> tuple[Thumbprint, Thumbprint] | None:
+        """Return old and new thumbprint as the import printed them; None where nobody heard it."""
+        said = (self._gear.notes.read(run_id, PRINTED) or "").split()
+        return (Thumbprint(said[0]), Thumbprint(said[1])) if len(said) == 2 else None
 
     # ---- Steps
 
@@ -126,6 +137,8 @@ class NodeSteps:
         server, place, new = _server(run), _place(run, name), self.new_of(run_id)
         assert new is not None, "a switch without a new thumbprint was never approved"
         steps = tuple(s for s in place.plan.steps if s in ON_NODE and s is not StepKind.EXPORT)
+        if len(server.nodes) == 1:
+            gear.announcer.say(run_id, "away", messages.server_away(place.facts.name))
         first = place.plan is server.nodes[0]
         if not first and self._serves(place, new):
             return self._seen(run, place, new, "it serves the new certificate already")
@@ -209,9 +222,26 @@ class NodeSteps:
         if other:
             served = ", ".join(other[0].served) or "nothing that could be seen"
             return {"ok": False, "what": f"the node {other[0].name} serves {served}, not {new}"}
+        server = _server(self._gear.ledger.run(run_id))
+        alike = next((c for c in server.clones if self._at(c) == server.old), None)
+        if alike:
+            return {
+                "ok": False,
+                "what": f"the Server at {alike}, a copy of this one perhaps, still serves {server.old}, and would "
+                "lose what trusts only the new one",
+            }
         return {"ok": True}
 
     # ---- Inside
+
+    def _at(self, address: str) -> Thumbprint | None:
+        """Return what is served at the address of a Server."""
+        try:
+            parts = urlsplit(address)
+            port = parts.port or COMMS_PORT
+        except ValueError:
+            return None
+        return self._gear.see(parts.hostname or "", port).thumbprint
 
     def _octopus(self) -> Client:
         return self._gear.octopus.patient(self._gear.deadlines.server_away)
@@ -247,6 +277,8 @@ class NodeSteps:
         for step in steps:
             self._gear.ledger.step(run.id, name, step, StepState.COMPLETE)
         self._gear.announcer.root(run.id)
+        if applied.printed:
+            self._gear.notes.write(run.id, PRINTED, " ".join(applied.printed))
         return {"ok": True}
 
     def _apply(

@@ -32,7 +32,7 @@ class ServerInspector:
         thumbprint, version = octopus.server_thumbprint(), octopus.version()
         index = self._inspector.index()
         nodes = self.nodes(thumbprint)
-        tentacles = self._inspector.look(targets(index), index, deeply=False, sighted=False)
+        tentacles = self._inspector.look(targets(index), index, deeply=False, sighted=False, pooled=True)
         return ServerFacts(
             thumbprint=thumbprint,
             version=version,

@@ -164,7 +164,7 @@ class ServerOpening:
         new = self._nodes.new_of(run.id)
         assert new is not None
         self._gear.notes.look_again(run_id, hours=24)
-        self._gear.announcer.say(run_id, "switched", messages.server_switched(run, new))
+        self._gear.announcer.say(run_id, "switched", messages.server_switched(run, new, self._nodes.printed(run_id)))
 
     # ---- Inside
 

@@ -29,6 +29,7 @@ from bot.slack.outcome_message import (
 from bot.slack.plan_message import plan_only, plan_posted, refusals
 from bot.slack.report_messages import health_result, health_started, thumbprints
 from bot.slack.server_message import asks_on
+from bot.slack.server_message import away as server_away
 from bot.slack.server_message import clean_up as server_clean_up
 from bot.slack.server_message import cleaned as server_cleaned
 from bot.slack.server_message import looked_again as server_looked_again
@@ -73,6 +74,7 @@ __all__ = [
     "reminder",
     "result_attached",
     "resumed",
+    "server_away",
     "server_clean_up",
     "server_cleaned",
     "server_health",

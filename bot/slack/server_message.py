@@ -146,18 +146,29 @@ def made(run: Run, new: Thumbprint, nonce: str, expires: datetime | None = None)
     return message(text, [rich(head, change), buttons, note])
 
 
-def switched(run: Run, new: Thumbprint) -> Message:
-    """Return that every node serves the new certificate, and what people must run now elsewhere."""
+def switched(run: Run, new: Thumbprint, printed: tuple[Thumbprint, Thumbprint] | None = None) -> Message:
+    """Return that every node serves the new certificate, and what people must run now elsewhere.
+
+    `printed` are the old and the new thumbprint by the import's own word; what is served was seen in handshakes.
+    """
     server = _server(run.plan)
     nodes = listed([n.facts.name for n in server.nodes], 8)
     serve = "serves" if len(server.nodes) == 1 else "serve"
     polling = sum(len(w) for w in server.follow_waves)
     head = line(emoji("white_check_mark"), say(" "), bold("The Server has switched. "), say(f"{nodes} {serve} it now."))
     parts = [head, line(code(server.old), say("\n→ "), code(new))]
+    if printed:
+        parts.append(line(say("The import said "), code(printed[0]), say(" → "), code(printed[1]), say(".")))
     if polling:
         parts.append(line(say(f"{count(polling, 'polling Tentacle')} follow now.")))
     text = f"The Server has switched: `{server.old}` → `{new}`."
     return first_fitting(text, [lambda: [rich(*parts), *_commands(server, new, 7_000)]])
+
+
+def away(name: str) -> Message:
+    """Return that nobody can work with Octopus while its one node restarts."""
+    text = f"Portal and API are away while {clean(name, 100)} restarts. That is expected, and waited for."
+    return message(escape(text, 300), [rich(line(emoji("hourglass_flowing_sand"), say(f" {text}")))])
 
 
 def clean_up(run: Run, names: int, nonce: str) -> Message:

@@ -1,13 +1,15 @@
 """The Server gets another certificate: trust first, switch second, clean up last. Nobody is lost unasked."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from bot.domain.facts import ServiceState
+from bot.domain.facts import ServiceState, Style, Trust
 from bot.sandbox import server_story
+from bot.sandbox.octopus.server import OctopusServer
 from tests.scenarios.serving import LOST, SHA1, ServerTown, Watch
 from tests.scenarios.test_windows import windows
 from tests.scenarios.town import terminal
@@ -35,6 +37,8 @@ def test_from_plan_to_clean_up_nobody_is_without_a_trust(town: ServerTown) -> No
         town.press("ada", root, "Approve")
         switched = town.reply(root, "The Server has switched")
         assert f"--trust={new}" in switched.content, "people get the exact command for what could not be reached"
+        assert "The import said" in switched.content
+        assert "Portal and API are away" in town.says(root, "Portal and API are away")
         question = town.question(root, "Clean up?")
         town.assert_switched(new)
         assert town.trusted("web-01") == {str(town.old), str(new)}
@@ -297,22 +301,41 @@ def test_a_second_node_that_does_not_come_up_takes_the_first_one_back(tmp_path: 
         assert "undone" in town.says(root, "undone")
 
 
-def test_a_node_that_sleeps_keeps_the_old_trust_alive(tmp_path: Path) -> None:
-    """It may come up with the old certificate: the clean-up is refused until it has started."""
-    with ServerTown(tmp_path, nodes=("OCTO-1", "OCTO-2")) as town:
+def test_a_node_that_sleeps_and_a_copy_keep_the_old_trust_alive(tmp_path: Path) -> None:
+    """Either may need it: the clean-up is refused until the node has started and the copy serves it no more."""
+    with ServerTown(tmp_path, nodes=("OCTO-1", "OCTO-2")) as town, copy_of(town) as copy:
+        town.tentacle("web-01").trust(Trust(text=town.old, style=Style.POLLING, address=copy.comms_url))
         town.nodes[1].halt()
         root = town.ask_server()
         assert "OCTO-2" in root.content
+        assert copy.comms_url in root.content
         town.press("ada", root, "Approve")
         question = town.question(root, "Clean up?")
         town.press("ada", question, "Remove the old trust")
-        town.reply(root, "Not yet")
-        town.assert_all(lambda one: len(one.trusted) == 2)
+        town.reply(root, "The node OCTO-2 has not started")
+        town.assert_all(lambda one: str(town.old) in {t.text for t in one.trusted})
         town.nodes[1].boot()
-        town.wait(lambda: town.question(root, "Clean up?").ts != question.ts)
-        town.press("ada", town.question(root, "Clean up?"), "Remove the old trust")
+        second = town.wait(lambda: (q := town.question(root, "Clean up?")).ts != question.ts and q)
+        town.press("ada", second, "Remove the old trust")
+        town.reply(root, "a copy of this one perhaps")
+        copy.stop()
+        third = town.wait(lambda: (q := town.question(root, "Clean up?")).ts != second.ts and q)
+        town.press("ada", third, "Remove the old trust")
         town.end(root, 90)
         town.assert_switched(town.pfx())
+        assert town.trusted("web-02") == {str(town.pfx())}
+        assert str(town.old) in town.trusted("web-01"), "its registration with the copy goes by it"
+
+
+@contextmanager
+def copy_of(town: ServerTown) -> Iterator[OctopusServer]:
+    """Return a Server that was restored from a backup of the town's: it has the same certificate."""
+    copy = OctopusServer(town.world, nodes=("COPY-1",), identity=town.octopus.identity)
+    copy.start()
+    try:
+        yield copy
+    finally:
+        copy.close()
 
 
 def test_the_story_of_the_server_ends_as_promised(town: ServerTown) -> None:

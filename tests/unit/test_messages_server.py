@@ -56,6 +56,8 @@ def test_every_message_about_the_server_is_valid_whatever_the_estate(number, hos
     assert_valid(messages.server_machines(run, None))
     assert_valid(messages.server_made(run, NEW, "n0nce"))
     assert_valid(messages.server_switched(run, NEW))
+    assert_valid(messages.server_switched(run, NEW, (of.server.old, NEW)))
+    assert_valid(messages.server_away(HOSTILE if hostile else "OCTO-1"))
     assert_valid(messages.server_not_yet(HOSTILE * 9))
     assert_valid(messages.server_note(HOSTILE * 9))
     names = [t.name for t in of.targets]

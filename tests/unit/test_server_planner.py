@@ -10,7 +10,7 @@ from bot.domain.by_hand import command_of
 from bot.domain.errors import UserError
 from bot.domain.facts import Health, ServiceState, Style, Trust
 from bot.domain.plan import Caution, Hands, Order, Plan, Severity, Source, StepKind
-from bot.domain.server_planner import digest_of_target, make_server_plan, refusal_of_lost
+from bot.domain.server_planner import clones_of, digest_of_target, keeps_old_trust, make_server_plan, refusal_of_lost
 from bot.domain.windows import Schedule
 from tests.making import (
     NEW_CERTIFICATE,
@@ -237,3 +237,42 @@ def test_a_schedule_is_part_of_what_is_approved():
     assert [p.schedule is None for p in plans] == [True, False]
     assert plans[0].digest != plans[1].digest
     assert told in plans[1].cautions
+
+
+HERE = "https://octopus:10943/"
+
+
+def polls(name: str, address: str = HERE, text: str = SERVER) -> Trust:
+    """Return an entry by which a Tentacle polls."""
+    return Trust(text=text, style=Style.POLLING, address=address, subscription=f"poll://{name}/")
+
+
+def test_a_tentacle_that_listens_and_polls_is_done_by_us_on_both_ways():
+    """Its two records are two targets on one host: one trusts, one follows, and at the end the old trust may go."""
+    listens = Trust(text=SERVER, style=Style.LISTENING)
+    both = (listens, polls("both-polling"))
+    plan = server_plan(trusting(facts("both", 1), *both), trusting(polling("both-polling", 1), *both))
+    assert plan.server is not None
+    assert plan.server.by_hand == ()
+    assert plan.server.trust_waves == (("both",),)
+    assert plan.server.follow_waves == (("both-polling",),)
+    assert plan.target("both").cautions == ()
+
+
+def test_a_polling_entry_that_nobody_moves_on_keeps_its_old_trust():
+    """It is told, and where it polls is named as a Server with the same certificate."""
+    there = "https://copy:10943/"
+    one = trusting(facts("web-01", 1), Trust(text=SERVER, style=Style.LISTENING), polls("stranger", there))
+    plan = server_plan(one, polling("edge-01", 3))
+    assert plan.server is not None
+    assert plan.server.clones == (there,)
+    assert any(there in c.text for c in plan.cautions)
+    assert any("will not be removed by us" in c.text for c in plan.target("web-01").cautions)
+    assert keeps_old_trust(one, SERVER, frozenset())
+    assert not keeps_old_trust(one, SERVER, frozenset({"poll://stranger/"}))
+
+
+def test_an_entry_of_a_former_registration_is_no_copy_of_the_server():
+    """Its address is one at which Tentacles of ours poll."""
+    stale = trusting(polling("edge-01", 3), polls("edge-01"), polls("former"))
+    assert clones_of([stale], SERVER) == ()
