@@ -4,7 +4,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from bot.domain.errors import UserError
-from bot.domain.facts import HostFacts, NodeFacts, ServerFacts, ServerInstance, ServerNode, Sighting
+from bot.domain.facts import (
+    EstateIndex,
+    HostFacts,
+    NodeFacts,
+    ServerFacts,
+    ServerInstance,
+    ServerNode,
+    Sighting,
+    TargetFacts,
+)
 from bot.domain.names import targets
 from bot.domain.thumbprint import Thumbprint
 from bot.octopus.errors import OctopusError, OctopusErrorKind
@@ -64,6 +73,11 @@ class ServerInspector:
             return node
         address = self._tools.directory.reach_node(node.name).address
         return replace(node, sightings=(self._tools.see(address, COMMUNICATIONS_PORT),))
+
+    def tentacles(self, index: EstateIndex, records: set[str]) -> list[TargetFacts]:
+        """Return the facts of the Tentacles that have one of these records, each host of which is visited."""
+        some = [g for g in targets(index) if not records.isdisjoint(r.id for r in g.records)]
+        return self._inspector.look(some, index, deeply=False, sighted=False)
 
     def nodes(self, expected: Thumbprint) -> tuple[NodeFacts, ...]:
         """Return the facts of all nodes; of those that do not run, what Octopus tells of them."""

@@ -1,13 +1,14 @@
 """Steps before and around the switch: look again, ask, count what would be lost, say what happens now."""
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from bot.audit import Entry
 from bot.domain.errors import UserError
-from bot.domain.facts import TargetFacts
+from bot.domain.facts import EstateIndex, Style, TargetFacts
 from bot.domain.names import targets as groups_of
-from bot.domain.plan import ByHand, Hands, Plan, ServerPlan
+from bot.domain.plan import ByHand, Hands, Plan, ServerPlan, TargetPlan
 from bot.domain.run import Run
 from bot.domain.server_planner import decisive_of_target, digest_of_node, digest_of_target
 from bot.domain.thumbprint import Thumbprint
@@ -68,10 +69,8 @@ class ServerOpening:
         fresh, trusting = list[str](), list[str]()
         drifted: list[list[str]] = []
         for target in plan.targets:
-            now = next((by_record[r.id] for r in target.facts.records if r.id in by_record), None)
-            # the plan's digest was made before the Server made its certificate
-            planned = digest_of_target(target.facts, plan.request.order, server.old, new)
-            if now is None or digest_of_target(now, plan.request.order, server.old, new) != planned:
+            now = _now(target, by_record)
+            if now is None or _has_drifted(target, now, plan, new):
                 drifted.append([target.name, _what_changed(target.facts, now, plan, server.old, new)])
                 continue
             fresh.append(target.name)
@@ -139,12 +138,14 @@ class ServerOpening:
             return {"ok": False, "what": f"the run stopped itself: {why}" if why else "the run was stopped"}
         self._stage(run_id, "counting what would be lost")
         try:
-            registered = self._registered_since(server)
+            index = gear.octopus.index()
+            registered = _registered_since(server, index)
+            gone = self._gone(plan, set(fresh), index, self._nodes.new_of(run_id))
         except UserError as error:
             return {"ok": False, "what": f"Octopus's list of machines could not be read again: {error}"}
         listening = {n for wave in server.trust_waves for n in wave}
         unproven = [n for n in sorted(listening) if n not in proven]
-        lost_polling = [n for wave in server.follow_waves for n in wave if n not in fresh]
+        lost_polling = [n for wave in server.follow_waves for n in wave if n not in fresh or n in gone]
         by_hand = [h.name for h in server.lost if not self._trusts_already(run, h)]
         lost = [*by_hand, *unproven, *lost_polling, *registered]
         gear.audit.append(
@@ -168,9 +169,13 @@ class ServerOpening:
 
     # ---- Inside
 
-    def _registered_since(self, server: ServerPlan) -> list[str]:
-        index, known = self._gear.octopus.index(), set(server.known)
-        return [g.name for g in groups_of(index) if not any(r.id in known for r in g.records)]
+    def _gone(self, plan: Plan, fresh: set[str], index: EstateIndex, new: Thumbprint | None) -> set[str]:
+        """Return the polling Tentacles that could not be made to follow now: the recheck may have been hours ago."""
+        polling = [t for t in plan.targets if t.name in fresh and t.facts.style is Style.POLLING]
+        found = self._inspector.tentacles(index, {r.id for t in polling for r in t.facts.records})
+        by_record = {r.id: f for f in found for r in f.records}
+        seen = [(t, _now(t, by_record)) for t in polling]
+        return {t.name for t, now in seen if now is None or _has_drifted(t, now, plan, new)}
 
     def _trusts_already(self, run: Run, hand: ByHand) -> bool:
         """Whether somebody has made a machine trust the new certificate by hand: a listening one tells when greeted."""
@@ -191,6 +196,22 @@ class ServerOpening:
     def _stage(self, run_id: str, text: str) -> None:
         self._gear.ledger.stage(run_id, text)
         self._gear.announcer.root(run_id)
+
+
+def _registered_since(server: ServerPlan, index: EstateIndex) -> list[str]:
+    known = set(server.known)
+    return [g.name for g in groups_of(index) if not any(r.id in known for r in g.records)]
+
+
+def _now(target: TargetPlan, by_record: Mapping[str, TargetFacts]) -> TargetFacts | None:
+    """Return what a Tentacle is now, by any of its records."""
+    return next((by_record[r.id] for r in target.facts.records if r.id in by_record), None)
+
+
+def _has_drifted(target: TargetPlan, now: TargetFacts, plan: Plan, new: Thumbprint | None) -> bool:
+    """Whether a Tentacle is no longer what was approved; the plan's digest was made before the Server's certificate."""
+    order, old = plan.request.order, _server(plan).old
+    return digest_of_target(now, order, old, new) != digest_of_target(target.facts, order, old, new)
 
 
 def _what_changed(

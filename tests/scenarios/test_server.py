@@ -148,6 +148,19 @@ def test_a_tentacle_that_cannot_be_made_to_trust_stops_the_run_before_the_switch
     town.assert_as_before()
 
 
+def test_a_polling_one_that_goes_out_of_reach_is_noticed_before_the_switch(town: ServerTown) -> None:
+    """It could not be made to follow: whoever polls is looked at once more when the trust phase is over."""
+    root = town.ask_server()
+    town.press("ada", root, "Approve")
+    town.wait(lambda: any(e.kind == "trust" for e in town.world.effects), 60)
+    town.tentacle("edge-02").host.faults.unreachable = True
+    root = town.end(root, 90)
+    assert "edge-02" in town.says(root, "would be lost")
+    assert town.octopus.thumbprint == town.old
+    town.tentacle("edge-02").host.faults.unreachable = False
+    town.assert_as_before()
+
+
 def test_one_that_registers_meanwhile_is_noticed_before_the_switch(town: ServerTown) -> None:
     """It was never asked about, so it is not touched, and would be lost."""
     root = town.ask_server()
