@@ -12,9 +12,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--kills", type=int, default=6, help="how often a bot is killed; other disasters come between")
     parser.add_argument("--seed", type=int, default=1, help="the same number makes the same choices")
+    parser.add_argument("--server", action="store_true", help="have every other run rotate the Server's certificate")
     parser.add_argument("--logs", type=Path, help="keep the bots' logs in this folder after a loss")
     options = parser.parse_args()
-    figures = run(options.kills, seed=options.seed, folder=options.logs)
+    figures = run(options.kills, seed=options.seed, folder=options.logs, server=options.server)
     for loss in figures.losses:
         sys.stderr.write(f"LOST: {loss}\n")
     sys.stdout.write(figures.line() + "\n")

@@ -21,6 +21,7 @@ from bot.runs.ledger import Ledger
 from bot.sandbox.slack.model import Message
 from tests.chaos.disasters import ALONE, LEASE, SHARED, Disaster, Scene, jump_clock
 from tests.chaos.process import BotProcess
+from tests.chaos.server_runs import ServerRun
 from tests.scenarios import postgres
 from tests.scenarios.town import Town
 
@@ -178,6 +179,36 @@ def play(place: Scene, judge: Judge, disaster: Disaster, figures: Figures) -> No
     figures.losses += [f"{loss} (after {disaster.__name__})" for loss in judge.losses(run_id, root, targets, made)]
 
 
+def play_server(place: Scene, judge: Judge, disaster: Disaster, figures: Figures) -> None:
+    """Play the same for the Server's certificate: several parts, with a decision of people between them."""
+    town = place.town
+    place.connect()
+    run = ServerRun(place)
+    with run.watch:
+        root = run.ask()
+        run_id = judge.ledger.recent(1)[0].id
+        approve(town, root, judge, run_id)
+        end, strike = time.monotonic() + END_SECONDS, time.monotonic() + place.chance.uniform(0.0, 12.0)
+        struck = before = None
+        while "The run is over" not in town.thread(root):
+            if time.monotonic() > end:
+                state = judge.ledger.standing(run_id).state.value
+                figures.losses.append(f"{run_id}: after {disaster.__name__} it did not end; it is {state}")
+                return
+            if struck is None and time.monotonic() > strike:
+                disaster(place)
+                struck, before = time.monotonic(), signs(town)
+            elif struck and before and signs(town) != before:
+                figures.recovery.append(time.monotonic() - struck)
+                before = None
+            place.keep()
+            run.answer(root)
+            time.sleep(0.1)
+        figures.runs += 1
+        figures.disasters[disaster.__name__] += 1
+        figures.losses += [f"{loss} (after {disaster.__name__})" for loss in run.losses(run_id, root)]
+
+
 def approve(town: Town, root: Message, judge: Judge, run_id: str) -> None:
     """Have Ada approve, and press again where Slack said that it was not heard, as people do."""
     for _ in range(PRESSES):
@@ -200,8 +231,11 @@ def signs(town: Town) -> tuple[int, int]:
     return sum(town.sandbox.winrm.requests.values()), len(town.world.effects)
 
 
-def run(kills: int, *, seed: int, folder: Path | None = None) -> Figures:
-    """Play runs until so many bots were killed, half of them on Postgres where it is installed."""
+def run(kills: int, *, seed: int, folder: Path | None = None, server: bool = False) -> Figures:
+    """Play runs until so many bots were killed, half of them on Postgres where it is installed.
+
+    With `server`, every other run is one of the Server's certificate.
+    """
     figures, chance = Figures(), random.Random(seed)
     shared = kills // 2 if postgres.programs() else 0
     for part, disasters, use_postgres in ((kills - shared, ALONE, False), (shared, SHARED, True)):
@@ -214,7 +248,8 @@ def run(kills: int, *, seed: int, folder: Path | None = None) -> Figures:
         ):
             number = 0
             while place.kills < part and not figures.losses:
-                play(place, judge, disasters[number % len(disasters)], figures)
+                story = play_server if server and number % 2 else play
+                story(place, judge, disasters[number % len(disasters)], figures)
                 number += 1
             steps, again = judge.work()
             figures.steps += steps
