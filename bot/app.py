@@ -46,6 +46,7 @@ from bot.runs.ledger import Ledger
 from bot.runs.node_steps import NodeSteps
 from bot.runs.notes import Notes
 from bot.runs.outbox import DurableOutbox
+from bot.runs.refusals import SharedBoard
 from bot.runs.retention import Retention
 from bot.runs.rotation import Gear, Rotation
 from bot.runs.server_breaking import ServerBreaking
@@ -110,7 +111,7 @@ class Bot:
         announcer = Announcer(self.ledger, outbox, self.notifier, clock)
         timetable = Timetable({n: w.window(n) for n, w in settings.windows.items()}, zone_of, clock)
         self.control = Control(self.ledger, announcer, self.audit, timetable, clock)
-        breaker = Breaker()
+        breaker = Breaker(None if self.database.is_sqlite else SharedBoard(engine, clock))
         clients = clients_of(settings, clock, breaker)
         octopus, hands, directory, see = clients.octopus, clients.hands, clients.directory, clients.see
         self.octopus = octopus

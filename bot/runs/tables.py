@@ -117,6 +117,16 @@ issued = sa.Table(
 
 `discarded` is set where one was seen not to be in force and people were told, whether the CA revoked it or not."""
 
+refusals = sa.Table(
+    "octocert_refusals",
+    metadata,
+    sa.Column("account", sa.String(300), primary_key=True),
+    sa.Column("host", sa.String(300), primary_key=True),
+    sa.Column("opens", sa.Boolean, nullable=False),
+    sa.Column("at", sa.String(40), nullable=False),
+)
+"""Hosts that refused an account's password, which itself is nowhere; for bots that share this database."""
+
 copies = sa.Table(
     "octocert_copies",
     metadata,

@@ -3,16 +3,18 @@
 Each credential has one. Until a host has accepted a password, one login at a time is tried, and the first refusal opens
 the breaker: no host is asked any more. Once a password was accepted somewhere, a single refusal may be the host's own
 fault: then one login at a time is tried on other hosts, and a second refusal in a row opens it. It closes by a changed
-password, or half by a person's new command, which is worth one login. Each replica that
-takes part in a run has its own.
+password, or half by a person's new command, which is worth one login.
+
+Who refused stands on a board that all bots on one database share: what one finds out stops the others. They do not
+take turns, so a wrong password costs at most one try of each bot, all in the same moment.
 """
 
 import hashlib
 import secrets as randomness
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import structlog
 
@@ -29,6 +31,42 @@ TURN_SECONDS = 5.0
 """How long others wait for one host's login while a password is not proven; then the next one tries, too."""
 
 
+class Board(Protocol):
+    """Where it stands which hosts refused which account."""
+
+    def refusals(self, account: str) -> dict[str, bool]:
+        """Return the hosts that refused an account, in that order, and whether each refusal opened its breaker."""
+        ...
+
+    def note(self, account: str, host: str, *, opens: bool) -> None:
+        """Note that a host refused an account."""
+        ...
+
+    def clear(self, account: str | None = None) -> None:
+        """Forget all refusals of an account, of all accounts where none is named."""
+        ...
+
+
+class OwnBoard:
+    """A board in memory, for a bot that is alone."""
+
+    def __init__(self) -> None:
+        self._refusals: dict[str, dict[str, bool]] = {}
+
+    def refusals(self, account: str) -> dict[str, bool]:
+        """Return the hosts that refused an account, in that order, and whether each refusal opened its breaker."""
+        return dict(self._refusals.get(account, {}))
+
+    def note(self, account: str, host: str, *, opens: bool) -> None:
+        """Note that a host refused an account."""
+        self._refusals.setdefault(account, {})[host] = opens
+
+    def clear(self, account: str | None = None) -> None:
+        """Forget all refusals of an account, of all accounts where none is named."""
+        for key in list(self._refusals) if account is None else [account]:
+            self._refusals.pop(key, None)
+
+
 @dataclass(slots=True)
 class _Credential:
     """What is known of one account's password, which itself is not kept."""
@@ -36,21 +74,20 @@ class _Credential:
     mark: bytes
     """By which a changed password is noticed."""
     is_proven: bool = False
-    is_open: bool = False
+    was_open: bool = False
     was_proven: bool = False
     """Whether any host accepted it, so that one refusal alone may be a host's own fault."""
     trying: "Login | None" = None
-    refused_by: dict[str, None] = field(default_factory=dict)
-    """Hosts that refused it, in that order; they are not asked again by themselves."""
 
 
 class Breaker:
     """One for all hosts; asked before each login, and told how it went."""
 
-    def __init__(self, *, turn: float = TURN_SECONDS) -> None:
+    def __init__(self, board: Board | None = None, *, turn: float = TURN_SECONDS) -> None:
+        self._board = board or OwnBoard()
         self._turn = turn
         self._salt = randomness.token_bytes(16)
-        self._known: dict[tuple[str, str], _Credential] = {}
+        self._known: dict[str, _Credential] = {}
         self._news = threading.Condition()
 
     def login(self, endpoint: "Endpoint", password: str | None) -> "Login":
@@ -61,13 +98,16 @@ class Breaker:
         mark = hashlib.blake2b(password.encode(), key=self._salt).digest()
         with self._news:
             key = _key(endpoint)
-            if key not in self._known or self._known[key].mark != mark:
-                self._known[key] = _Credential(mark)
+            if key in self._known and self._known[key].mark != mark:
+                self._board.clear(key)
+                del self._known[key]
                 self._news.notify_all()
-            credential = login.credential = self._known[key]
+            credential = login.credential = self._known.setdefault(key, _Credential(mark))
             while True:
-                if credential.is_open or endpoint.host in credential.refused_by:
-                    raise RemoteError(RemoteErrorKind.AUTHENTICATION, endpoint.host, _sentence(endpoint, credential))
+                refusals = self._refusals(key, credential)
+                if any(refusals.values()) or endpoint.host in refusals:
+                    text = _sentence(endpoint, list(refusals))
+                    raise RemoteError(RemoteErrorKind.AUTHENTICATION, endpoint.host, text)
                 if credential.is_proven:
                     return login
                 ahead = credential.trying
@@ -80,33 +120,38 @@ class Breaker:
 
     def problem(self, endpoint: "Endpoint") -> str:
         """Return why no host is asked any more by this endpoint's account, as a phrase; empty where they are."""
-        with self._news:
-            credential = self._known.get(_key(endpoint))
-            if credential is None or not credential.is_open:
-                return ""
-            return f"{', '.join(credential.refused_by)} refused the login of {endpoint.username}"
+        if endpoint.transport not in GUARDED:
+            return ""
+        refusals = self._board.refusals(_key(endpoint))
+        return f"{', '.join(refusals)} refused the login of {endpoint.username}" if any(refusals.values()) else ""
 
     def ask_again(self) -> None:
         """Let each account try once more: a person gave a new command."""
-        with self._news:
-            for credential in self._known.values():
-                if credential.is_open:
-                    credential.is_open = credential.is_proven = credential.was_proven = False
-                credential.refused_by.clear()
+        self._board.clear()
+
+    def _refusals(self, key: str, credential: _Credential) -> dict[str, bool]:
+        """Return who refused an account; where people let it try again, it has to be proven anew."""
+        refusals = self._board.refusals(key)
+        if credential.was_open and not any(refusals.values()):
+            credential.is_proven = credential.was_proven = False
+        credential.was_open = any(refusals.values())
+        return refusals
 
     def ended(self, login: "Login", credential: _Credential, *, accepted: bool | None) -> None:
         """Note how a login went: accepted, refused, or None where the host gave no answer; let the next one try."""
+        key = _key(login.endpoint)
         with self._news:
-            if accepted and not credential.is_open:
+            if accepted and not any(self._refusals(key, credential).values()):
                 credential.is_proven = credential.was_proven = True
             elif accepted is False:
-                credential.refused_by[login.endpoint.host] = None
-                if not credential.is_open and not (credential.was_proven and credential.is_proven):
-                    credential.is_open = True
+                is_open = any(self._refusals(key, credential).values())
+                opens = not is_open and not (credential.was_proven and credential.is_proven)
+                self._board.note(key, login.endpoint.host, opens=opens)
+                if opens:
                     log.error(
                         "a password was refused; its account logs in nowhere until it changes or somebody asks again",
                         username=login.endpoint.username,
-                        hosts=list(credential.refused_by),
+                        hosts=list(self._refusals(key, credential)),
                     )
                 credential.is_proven = False
             if credential.trying is login:
@@ -146,13 +191,12 @@ def _is_over(credential: _Credential, ahead: Login) -> bool:
     return credential.trying is not ahead
 
 
-def _key(endpoint: "Endpoint") -> tuple[str, str]:
-    return endpoint.transport, endpoint.username.casefold()
+def _key(endpoint: "Endpoint") -> str:
+    return f"{endpoint.transport}:{endpoint.username.casefold()}"
 
 
-def _sentence(endpoint: "Endpoint", credential: _Credential) -> str:
-    hosts = list(credential.refused_by)
-    if endpoint.host in credential.refused_by:
+def _sentence(endpoint: "Endpoint", hosts: list[str]) -> str:
+    if endpoint.host in hosts:
         return (
             f"{endpoint.host} refused the login of {endpoint.username} by {endpoint.transport} a moment ago; it is not "
             "tried again by itself, so that the account does not lock. Check the password reference, then ask again."

@@ -2,9 +2,13 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from bot.clock import SystemClock
+from bot.runs.database import Database
+from bot.runs.refusals import SharedBoard
 from bot.windows.breaker import Breaker
 from bot.windows.errors import RemoteError, RemoteErrorKind
 from bot.windows.transport import Endpoint
@@ -96,3 +100,32 @@ def test_accounts_are_apart_and_tickets_lock_nothing():
         with breaker.login(at("web-1", "kerberos"), None) as login:
             login.refused()
     assert breaker.problem(at("web-1", "kerberos")) == ""
+
+
+def test_what_one_bot_finds_out_stops_the_others(tmp_path: Path) -> None:
+    """They share a database: a refusal counts for all, and so does leave to try again by a person or a new password."""
+    with Database(f"sqlite:///{tmp_path / 'shared.sqlite'}") as database:
+        one, two = (Breaker(SharedBoard(database.engine, SystemClock())) for _ in range(2))
+        try_on(two, "web-0", accepts=True)
+        try_on(one, "web-1", accepts=False)
+        assert "web-1 refused" in two.problem(at("web-9"))
+        with pytest.raises(RemoteError, match="web-1 refused the login"):
+            try_on(two, "web-2", accepts=True)
+        one.ask_again()
+        assert two.problem(at("web-9")) == ""
+        try_on(two, "web-3", accepts=False)
+        assert "web-3 refused" in one.problem(at("web-9")), "what it had proven before counts no more"
+        with pytest.raises(RemoteError, match="web-3 refused the login"):
+            try_on(one, "web-4", accepts=True)
+        try_on(two, "web-5", accepts=True, password="new")
+        try_on(one, "web-6", accepts=True, password="new")
+        assert one.problem(at("web-9")) == ""
+
+
+def test_while_the_database_is_away_a_bot_goes_by_what_it_knows_itself(tmp_path: Path) -> None:
+    """The account does not lock because Postgres restarts."""
+    with Database(f"postgresql://octocert@/octocert?host={tmp_path}", beside=True) as database:
+        breaker = Breaker(SharedBoard(database.engine, SystemClock()))
+        try_on(breaker, "web-1", accepts=False)
+        with pytest.raises(RemoteError, match="web-1 refused the login"):
+            try_on(breaker, "web-2", accepts=True)
