@@ -19,6 +19,19 @@ from bot.slack.message import File, Message
 from bot.slack.notifier import Post
 
 posts = tables.posts
+_PARENT = posts.alias("parent")
+# Asked many times a second, so they are made once: to make such a query costs more than to answer it (measured).
+_ALL = (
+    sa.select(posts, _PARENT.c.ts.label("parent_ts"), _PARENT.c.thread_ts.label("parent_thread"))
+    .join(_PARENT, _PARENT.c.key == posts.c.parent, isouter=True)
+    .where(sa.or_(posts.c.parent.is_(None), _PARENT.c.ts.is_not(None)))
+    .order_by(posts.c.seq)
+    .limit(sa.bindparam("limit"))
+)
+_IS_DUE = sa.and_(posts.c.sent < posts.c.version, posts.c.refusal.is_(None))
+_DUE, _DUE_OR_STALE = _ALL.where(_IS_DUE), _ALL.where(sa.or_(posts.c.stale, _IS_DUE))
+_NAMED = _ALL.where(posts.c.key.in_(sa.bindparam("keys", expanding=True)))
+_DUE_NAMED = _NAMED.where(_IS_DUE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +101,7 @@ class DurableOutbox:
         made = self._make(post.key)
         if made:
             self.put(post.key, post.channel, made.message, rich=made.rich, final=made.final)
-        found = self._posts(posts.c.key == post.key, 1)
+        found = self._posts(_DUE_NAMED, keys=[post.key], limit=1)
         return replace(found[0], stale=False) if found else None
 
     def put(
@@ -130,25 +143,13 @@ class DurableOutbox:
         """Return messages whose newest version is not in Slack yet, oldest first; replies only once their parent is."""
         with self._lock:
             marked = list(self._marked)[:limit]
-        found = {p.key: p for p in self._posts(sa.true(), limit)}
+        found = {p.key: p for p in self._posts(_DUE_OR_STALE if self._is_shared else _DUE, limit=limit)}
         if marked:
             # asked apart from the others, so that each question has an index
-            found |= {p.key: replace(p, stale=True) for p in self._posts(posts.c.key.in_(marked), limit, all_of=True)}
+            found |= {p.key: replace(p, stale=True) for p in self._posts(_NAMED, keys=marked, limit=limit)}
         return list(found.values())[:limit]
 
-    def _posts(self, which: sa.ColumnElement[bool], limit: int, *, all_of: bool = False) -> list[Post]:
-        parent = posts.alias("parent")
-        query = (
-            sa.select(posts, parent.c.ts.label("parent_ts"), parent.c.thread_ts.label("parent_thread"))
-            .join(parent, parent.c.key == posts.c.parent, isouter=True)
-            .where(which)
-            .where(sa.or_(posts.c.parent.is_(None), parent.c.ts.is_not(None)))
-            .order_by(posts.c.seq)
-            .limit(limit)
-        )
-        if not all_of:
-            is_due = sa.and_(posts.c.sent < posts.c.version, posts.c.refusal.is_(None))
-            query = query.where(sa.or_(posts.c.stale, is_due) if self._is_shared else is_due)
+    def _posts(self, query: sa.Select[Any], **values: object) -> list[Post]:
         with self._engine.connect() as connection:
             return [
                 Post(
@@ -163,7 +164,7 @@ class DurableOutbox:
                     file=File(*json.loads(row.file)) if row.file else None,
                     stale=row.stale,
                 )
-                for row in connection.execute(query)
+                for row in connection.execute(query, values)
             ]
 
     def sent(self, key: str, version: int, ts: str) -> None:

@@ -14,6 +14,8 @@ from bot.slack import messages
 
 log = structlog.get_logger("octocert.wrecks")
 
+LOOK_ROUNDS = 3
+"""Rounds between two looks at the runs under way."""
 REVIVE_ROUNDS = 15
 """Rounds between two looks for work that is this process's own, but on which none of its threads is."""
 
@@ -34,6 +36,8 @@ class Wrecks:
 
     def look_around(self) -> None:
         """Look at every run that is under way; the bot that leads does."""
+        if self._rounds % LOOK_ROUNDS:
+            return
         for state in (*GOING, RunState.STOPPING):
             for run_id in self._gear.ledger.ids_in(state):
                 broken = self._engine.broken_parts(run_id)

@@ -28,9 +28,9 @@ EDIT_SECONDS = 1.2
 """Between two edits of one message, unless it is the last (docs: bursts of edits are rate-limited)."""
 EDITS_PER_MINUTE = 40
 """For all messages together: chat.update is Slack's tier 3, about 50 a minute."""
-REST_SECONDS = 0.05
+REST_SECONDS = 0.15
 """Between two looks at the outbox at least, however often it is woken."""
-LOOK_SECONDS = 0.2
+LOOK_SECONDS = 0.5
 """How often the outbox is looked at; `wake` makes it at once."""
 BATCH = 50
 """Messages taken from the outbox at once."""

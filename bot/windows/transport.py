@@ -52,6 +52,8 @@ GRACE_SECONDS = 180.0
 IDLE_MARGIN = 300
 """A shell outlives deadline and grace by so many seconds: the script's own limits end before the host kills it."""
 DELETE_SECONDS = 10.0
+BURST_SECONDS = 0.15
+"""Pause after an answer that is not the last: a script prints lines in bursts, and one request fetches several."""
 QUIET_SECONDS = 0.2
 """Pause after an answer without anything in it, which Windows does not give."""
 CODE_PAGE = 65_001
@@ -311,6 +313,8 @@ class _Conversation:
             if self._is_done:
                 text = faults.scrubbed(complaint.decode("utf-8", "replace"))
                 return ExitStatus(code=code, was_cut=self._was_cut, complaint=text)
+            if out:
+                self._clock.sleep(BURST_SECONDS)
 
     def _after_loss(self, error: Exception, losses: int) -> Exception | None:
         """Get ready to receive again, with the same shell; return the error to raise where that makes no sense."""
