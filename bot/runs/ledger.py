@@ -2,7 +2,7 @@
 
 import json
 import secrets as randomness
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 
@@ -262,15 +262,22 @@ class Ledger:
 
     def step(self, run_id: str, target: str, step: StepKind, state: StepState, detail: str = "") -> None:
         """Note where one step of one target stands."""
+        self.steps(run_id, target, {step: state}, detail)
+
+    def steps(self, run_id: str, target: str, states: Mapping[StepKind, StepState], detail: str = "") -> None:
+        """Note where some steps of one target stand; what stands there already is not written again."""
         where = (tables.progress.c.run_id == run_id, tables.progress.c.target == target)
         with self._engine.begin() as connection:
             row = connection.execute(sa.select(tables.progress.c.steps, tables.progress.c.began).where(*where)).first()
             if row is None:
                 return
-            steps = [
-                StepProgress(step=s.step, state=state, detail=detail) if s.step is step else s
-                for s in _load_steps(row.steps)
-            ]
+            before = _load_steps(row.steps)
+            steps = tuple(
+                StepProgress(step=s.step, state=states[s.step], detail=detail) if s.step in states else s
+                for s in before
+            )
+            if steps == before and row.began:
+                return
             began = row.began or self._clock.now().isoformat()
             connection.execute(tables.progress.update().where(*where).values(steps=_dump_steps(steps), began=began))
 

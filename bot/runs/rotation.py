@@ -155,8 +155,7 @@ class Rotation:
             gear.ledger.step(run_id, name, step, StepState.ERROR, what)
             gear.announcer.root(run_id)
             return {"ok": False, "step": step.value, "what": what, "begun": True, "uncertain": False}
-        for step in leg.steps:
-            gear.ledger.step(run_id, name, step, StepState.COMPLETE)
+        gear.ledger.steps(run_id, name, dict.fromkeys(leg.steps, StepState.COMPLETE))
         gear.announcer.root(run_id)
         result = applied.new or applied.configured
         if leg.replaces and result:
