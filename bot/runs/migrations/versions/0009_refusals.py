@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0008_refusals"
-down_revision = "0007_radar"
+revision = "0009_refusals"
+down_revision = "0008_revoked"
 
 
 def upgrade() -> None:
