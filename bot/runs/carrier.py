@@ -14,8 +14,9 @@ from bot.domain.names import targets as groups_of
 from bot.domain.plan import StepKind
 from bot.domain.planner import changes, digest_of
 from bot.domain.run import OutcomeKind, RunState, named
+from bot.runs.carrying import Doing
 from bot.runs.control import GOING, Go
-from bot.runs.engine import Doing, DurableEngine, Unexpected
+from bot.runs.engine import DurableEngine, Unexpected
 from bot.runs.insistent import GivenUp, Insistent
 from bot.runs.inspector import Inspector
 from bot.runs.legs import LegKind

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import sqlalchemy as sa
 import structlog
@@ -22,6 +22,7 @@ from dbos._dbos import _get_dbos_instance
 from structlog.contextvars import bound_contextvars
 
 from bot import telemetry
+from bot.runs.carrying import Carrier
 from bot.runs.database import Database, is_away
 from bot.secrets import Secret
 
@@ -56,58 +57,6 @@ RUNS_AT_ONCE = 50
 """How many runs may be carried out at the same time."""
 
 T = TypeVar("T")
-
-
-class Carrier(Protocol):
-    """What carries out a run; the engine makes each of its methods a durable step or workflow."""
-
-    def carry_out(self, run_id: str) -> None:
-        """Carry out one approved run; called inside a workflow."""
-        ...
-
-    def replace(self, run_id: str, target: str) -> dict[str, Any]:
-        """Replace the certificate of one target; called inside a workflow of its own."""
-        ...
-
-    def put_back(self, run_id: str, target: str, why: str) -> None:
-        """Undo one target; called inside a workflow of its own."""
-        ...
-
-    def settle(self, run_id: str, target: str, why: str) -> None:
-        """End one target whose work broke off, by what is seen of it; called inside a workflow of its own."""
-        ...
-
-    def carry(self, run_id: str, part: str) -> None:
-        """Carry out one part of a run that rotates the Server's certificate; called inside a workflow."""
-        ...
-
-    def tend(self, run_id: str, target: str, task: str) -> dict[str, Any]:
-        """Do one phase's work of such a run on one Tentacle; called inside a workflow of its own."""
-        ...
-
-
-class Doing(Protocol):
-    """By what a workflow does its steps and its parts: durably, so that what was done is not done again."""
-
-    def step(self, name: str, function: Callable[..., T], *arguments: Any) -> T:
-        """Run one step, or return what it returned before a crash."""
-        ...
-
-    def tend_all(self, run_id: str, targets: Sequence[str], task: str) -> dict[str, dict[str, Any]]:
-        """Do one phase's work on several Tentacles; return what came of each."""
-        ...
-
-    def replace_all(self, run_id: str, targets: Sequence[str], turn: int = 1) -> dict[str, dict[str, Any]]:
-        """Replace several certificates; return what came of each."""
-        ...
-
-    def put_back_all(self, run_id: str, targets: Sequence[tuple[str, str]]) -> None:
-        """Undo several targets (name and why)."""
-        ...
-
-    def settle_all(self, run_id: str, targets: Sequence[tuple[str, str]]) -> None:
-        """End several targets whose work broke off (name and why), by what is seen of them."""
-        ...
 
 
 class StrictJson(Serializer):

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from bot.runs.carrying import Doing
 from bot.runs.control import Control
-from bot.runs.engine import Doing, Unexpected
+from bot.runs.engine import Unexpected
 
 T = TypeVar("T")
 

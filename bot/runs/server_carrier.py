@@ -9,7 +9,8 @@ from contextlib import suppress
 from typing import Any
 
 from bot.domain.plan import NodePlan, Order, Plan, ServerPlan
-from bot.runs.engine import Doing, DurableEngine, Unexpected
+from bot.runs.carrying import Doing
+from bot.runs.engine import DurableEngine, Unexpected
 from bot.runs.gates import DENIED
 from bot.runs.insistent import GivenUp, Insistent
 from bot.runs.node_steps import NodeSteps
