@@ -109,31 +109,32 @@ class AuditLog:
         nothing is done, where an entry of this key is there already, or where `make` returns None, before it changes
         anything.
         """
-        with self._lock, self._engine.begin() as connection:
-            if connection.dialect.name == "postgresql":
-                connection.execute(sa.text("select pg_advisory_xact_lock(:key)"), {"key": _APPEND_LOCK})
-            else:
-                # by itself it would take its lock at the first write, after our read: a terminal writes, too
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            key = key[:400]
-            if connection.execute(sa.select(tables.audit.c.seq).where(tables.audit.c.key == key)).first():
-                return None
-            entry = make(connection)
-            if entry is None:
-                return None
-            last = self._head(connection)
-            body = {
-                "seq": last.count + 1,
-                "at": self._clock.now().isoformat(),
-                "key": key,
-                "previous": last.hash,
-                **({"keyed": True} if self._key else {}),
-                **asdict(entry),
-            }
-            text = json.dumps(body, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-            head = Head(last.count + 1, self._hash(text.encode(), keyed=self._key is not None))
-            connection.execute(tables.audit.insert().values(seq=head.count, key=key, entry=text, hash=head.hash))
-        self._note(head)
+        with self._lock:
+            with self._engine.begin() as connection:
+                if connection.dialect.name == "postgresql":
+                    connection.execute(sa.text("select pg_advisory_xact_lock(:key)"), {"key": _APPEND_LOCK})
+                else:
+                    # by itself it would take its lock at the first write, after our read: a terminal writes, too
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")
+                key = key[:400]
+                if connection.execute(sa.select(tables.audit.c.seq).where(tables.audit.c.key == key)).first():
+                    return None
+                entry = make(connection)
+                if entry is None:
+                    return None
+                last = self._head(connection)
+                body = {
+                    "seq": last.count + 1,
+                    "at": self._clock.now().isoformat(),
+                    "key": key,
+                    "previous": last.hash,
+                    **({"keyed": True} if self._key else {}),
+                    **asdict(entry),
+                }
+                text = json.dumps(body, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+                head = Head(last.count + 1, self._hash(text.encode(), keyed=self._key is not None))
+                connection.execute(tables.audit.insert().values(seq=head.count, key=key, entry=text, hash=head.hash))
+            self._note(head)  # under the same lock: it must neither be torn nor go back
         log.info("audit", head=head.hash, count=head.count, **{k: v for k, v in asdict(entry).items() if v})
         return entry
 

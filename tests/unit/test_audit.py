@@ -2,10 +2,12 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from structlog.testing import capture_logs
 
 from bot.audit import AuditLog, Entry
 from bot.clock import FakeClock
@@ -78,3 +80,15 @@ def test_two_swapped_entries_are_found(log: AuditLog, database: Database) -> Non
         for row, seq in zip(rows, (3, 2), strict=True):
             connection.execute(table.insert().values(seq=seq, key=row.key, entry=row.entry, hash=row.hash))
     assert list(log.flaws())
+
+
+def test_the_head_beside_the_database_is_whole_whoever_writes_at_once(database: Database, tmp_path: Path) -> None:
+    """Many targets of a fleet end in the same moment: what stands in the file is always the end of the chain."""
+    file = tmp_path / "head"
+    with capture_logs() as logs:
+        log = AuditLog(database.engine, FakeClock(), head_file=file)
+        with ThreadPoolExecutor(16) as threads:
+            list(threads.map(lambda n: log.append(f"entry {n}", Entry(kind="began")), range(300)))
+        assert file.read_text() == f"{log.head()}\n"
+        assert log.head().count == 300
+    assert [e for e in logs if e["log_level"] == "warning"] == []
