@@ -53,6 +53,27 @@ def test_a_run_that_waits_can_be_taken_back(tmp_path: Path) -> None:
         assert town.tentacle("web-01").configured == old
 
 
+def test_a_window_and_a_time_are_chosen_where_none_is_configured(tmp_path: Path) -> None:
+    """`--at` begins not before that; `--window` waits for one that is not the environment's own."""
+    with Town(tmp_path, extra=windows(4, 3)) as town:
+        assert "names no window" in town.ask_quietly("rita", "rotate web-02 --window weekends", "no window")
+        assert "does not understand" in town.ask_quietly("rita", "rotate web-02 --at noonish", "understand")
+        later = town.ask("rita", "rotate web-02 --window nights")
+        at = datetime.now(UTC) + timedelta(hours=2)
+        soon = town.ask("rita", f'rotate worker-01 --at "{at:%Y-%m-%d %H:%M}"')
+        for root in (later, soon):
+            assert "it begins by itself" in root.content
+            town.press("ada", root, "Approve")
+            town.wait(lambda ts=root.ts: "Waiting for its time" in town.slack.message(ts).content)
+        town.clock.shift = timedelta(hours=2.5)
+        town.says(soon, "The run is over", 60)
+        town.assert_good("worker-01")
+        assert "Waiting for its time" in town.slack.message(later.ts).content
+        town.clock.shift = timedelta(hours=5)
+        town.says(later, "The run is over", 60)
+        town.assert_good("web-02")
+
+
 def test_a_run_waits_when_its_window_closes_between_waves(tmp_path: Path) -> None:
     """What is being worked on is finished; the next day it goes on where it was."""
     with Town(tmp_path, extra=windows(-1, 3)) as town:
