@@ -3,6 +3,7 @@
 from bot.audit import AuditLog, Entry
 from bot.clock import Clock
 from bot.domain.errors import UserError
+from bot.domain.run import TERMINAL
 from bot.runs.ledger import Ledger
 
 
@@ -19,6 +20,7 @@ def unlocked(ledger: Ledger, audit: AuditLog, clock: Clock, host: str, *, by: st
             "never end, and you are sure that nothing works on that host, use --force."
         )
     what = f"{by} gave the lock of {host} back on the command line{' by force' if force else ''}"
-    audit.append(f"{holder}:unlocked:{host}:{clock.now().isoformat()}", Entry(kind="unlocked", run=holder, what=what))
+    entry = Entry(kind="unlocked", who=f"{TERMINAL}{by}"[:40], run=holder, what=what)
+    audit.append(f"{holder}:unlocked:{host}:{clock.now().isoformat()}", entry)
     ledger.release_hosts(holder, [host])
     return f"The lock of {host}, which the run {holder} held, was given back."
