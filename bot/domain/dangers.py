@@ -1,12 +1,12 @@
 """What makes a target unsafe to rotate, and what an approver must be told of the others."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 
 from bot.domain.errors import UserError
-from bot.domain.facts import EstateIndex, RecordKind, ServiceState, Style, TargetFacts
+from bot.domain.facts import EstateIndex, RecordKind, ServiceState, Style, TargetFacts, Trust
 from bot.domain.plan import Caution, Order, Refusal, Request, Severity, Source
-from bot.domain.thumbprint import revealed
+from bot.domain.thumbprint import Thumbprint, revealed
 
 Say = Callable[[str], None]
 
@@ -156,6 +156,11 @@ def foreign_trust(facts: TargetFacts) -> tuple[str, ...]:
         return ()
     others = (t.text for t in facts.instance.trusted if t.thumbprint != facts.server and not t.looks_like)
     return tuple(dict.fromkeys(others))
+
+
+def other_trusts(facts: TargetFacts, ours: Collection[Thumbprint | None]) -> tuple[Trust, ...]:
+    """Return the entries of its list that are none of `ours`."""
+    return tuple(t for t in (facts.instance.trusted if facts.instance else ()) if t.thumbprint not in ours)
 
 
 def last_worker_of(facts: TargetFacts) -> tuple[str, ...]:

@@ -378,6 +378,8 @@ class ServerFacts:
     """Every Tentacle of all spaces, targets and workers, disabled and offline ones too."""
     others: tuple[OtherMachine, ...] = ()
     unreadable_spaces: tuple[str, ...] = ()
+    scheduled: tuple[TaskInfo, ...] = ()
+    """Tasks that are to begin soon, in all spaces with Tentacles."""
     at: datetime
 
 

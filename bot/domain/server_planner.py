@@ -341,8 +341,7 @@ def _cautions(plan: Plan, facts: ServerFacts, now: datetime) -> tuple[Caution, .
     elif polling:
         warn(
             f"{len(polling)} polling Tentacles cannot trust two certificates: they are away from the switch until they "
-            f"have followed, about {_minutes(len(server.follow_waves) * (AWAY_FOLLOW + WAVE_SECONDS))}, and the nodes "
-            "take no tasks meanwhile"
+            "have followed, and the nodes take no tasks meanwhile"
         )
     if server.lost:
         warn(f"{len(server.lost)} machines are lost at the switch unless somebody runs a command on each")
@@ -361,11 +360,21 @@ def _cautions(plan: Plan, facts: ServerFacts, now: datetime) -> tuple[Caution, .
     running = sum(n.node.running_tasks for n in facts.nodes)
     if running:
         note(f"{running} tasks run now; each node is drained and its tasks are waited for, none is cancelled")
+    if facts.scheduled:
+        names = _some([t.description or t.name for t in facts.scheduled])
+        warn(f"scheduled to begin within the hour: {names}; no node begins any while it is drained")
+    others = {t.text for one in plan.targets for t in dangers.other_trusts(one.facts, {server.old, server.new})}
+    if others:
+        note(f"other Servers that some of the Tentacles trust, too: {_some(sorted(others))}; these entries stay")
     note("each listening Tentacle restarts twice: once to trust the new certificate, once to forget the old one")
     certificate = plan.source.certificate
     if certificate and not plan.source.backup and certificate.days_left(now) < dangers.SOON_DAYS:
         warn(f"the new certificate expires in {certificate.days_left(now)} days")
     return tuple(found)
+
+
+def _some(texts: Sequence[str]) -> str:
+    return ", ".join(texts[:3]) + (f" and {len(texts) - 3} more" if len(texts) > 3 else "")
 
 
 def _seconds(server: ServerPlan, order: Order) -> int:

@@ -135,6 +135,10 @@ class Client:
         """Return the tasks that work on a record now, or may, and those scheduled to begin within `lookahead`."""
         return self._work.on(record, lookahead)
 
+    def scheduled(self, space_id: str, lookahead: timedelta) -> tuple[TaskInfo, ...]:
+        """Return the tasks of a space that are to begin within `lookahead`."""
+        return self._work.scheduled(space_id, lookahead)
+
     def start_health(self, records: Sequence[Record], description: str) -> dict[str, HealthTask]:
         """Queue one Health task per space, once per description; returned by the ids of their spaces."""
         return self.tasks.start_health(records, description)

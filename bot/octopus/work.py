@@ -39,6 +39,12 @@ class Work:
                         found.setdefault(info.id, info)
         return tuple(t for t in found.values() if t.start is None or t.start <= latest)
 
+    def scheduled(self, space_id: str, lookahead: timedelta) -> tuple[TaskInfo, ...]:
+        """Return what is to begin in a space within `lookahead`; what a trigger will create, nobody tells before."""
+        latest = self._wire.clock.now() + lookahead
+        found = [self._info(task, certain=True) for task in self._active(space_id, {})]
+        return tuple(t for t in found if t.start and t.start <= latest)
+
     def _concerning(self, record: Record) -> dict[str, TaskInfo]:
         found: dict[str, TaskInfo] = {}
         if record.kind is RecordKind.TARGET:

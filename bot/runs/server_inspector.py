@@ -13,11 +13,12 @@ from bot.domain.facts import (
     ServerNode,
     Sighting,
     TargetFacts,
+    TaskInfo,
 )
 from bot.domain.names import targets
 from bot.domain.thumbprint import Thumbprint
 from bot.octopus.errors import OctopusError, OctopusErrorKind
-from bot.runs.inspector import Inspector, Tools
+from bot.runs.inspector import LOOKAHEAD, Inspector, Tools
 
 COMMUNICATIONS_PORT = 10943
 """Where a node listens for polling Tentacles unless it was told otherwise."""
@@ -49,6 +50,7 @@ class ServerInspector:
             tentacles=tuple(tentacles),
             others=index.others,
             unreadable_spaces=index.unreadable_spaces,
+            scheduled=self._scheduled(index),
             at=self._tools.clock.now(),
         )
 
@@ -73,6 +75,10 @@ class ServerInspector:
             return node
         address = self._tools.directory.reach_node(node.name).address
         return replace(node, sightings=(self._tools.see(address, COMMUNICATIONS_PORT),))
+
+    def _scheduled(self, index: EstateIndex) -> tuple[TaskInfo, ...]:
+        spaces = sorted({r.space_id for r in index.records})
+        return tuple(t for s in spaces for t in self._tools.octopus.scheduled(s, LOOKAHEAD))
 
     def tentacles(self, index: EstateIndex, records: set[str]) -> list[TargetFacts]:
         """Return the facts of the Tentacles that have one of these records, each host of which is visited."""

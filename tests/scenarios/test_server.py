@@ -16,6 +16,8 @@ from tests.scenarios.town import terminal
 
 pytestmark = pytest.mark.timeout(180)
 
+IN_A_WHILE = timedelta(minutes=20)
+
 
 @pytest.fixture
 def town(tmp_path: Path) -> Iterator[ServerTown]:
@@ -128,7 +130,11 @@ def test_machines_that_would_be_lost_must_be_accepted(town: ServerTown) -> None:
 
 def test_lists_come_on_demand(town: ServerTown) -> None:
     """The plan has numbers; who is in which wave, and the commands for people, are shown to who asks."""
+    town.octopus.schedule_deployment(town.sandbox.estate.records["web-01"][0], town.world.clock.now() + IN_A_WHILE)
+    town.tentacle("web-02").trust(Trust(text="AB" * 20, style=Style.LISTENING))
     root = town.ask_server()
+    assert "scheduled to begin within the hour" in root.content.casefold()
+    assert "of the Tentacles trust, too: " + "AB" * 20 in root.content
     assert f"--trust={town.pfx()}" not in root.content
     town.press("ada", root, "Show machines")
     shown = town.whisper("ada", "Machines of this plan")
