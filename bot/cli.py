@@ -12,6 +12,7 @@ import click
 from bot import __version__
 from bot.domain.errors import UserError
 from bot.operating import bench_command, commands, keeping, terminal
+from bot.operating.options import configured
 
 EXIT_OK = 0
 EXIT_UNEXPECTED = 1
@@ -97,14 +98,7 @@ for command in (
 
 
 @octocert.command(short_help="Run the bot against Slack, Octopus and your hosts.")
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    default=Path("octocert.toml"),
-    show_default=True,
-    metavar="FILE",
-    help="The configuration; octocert.example.toml explains every setting.",
-)
+@configured
 @click.option(
     "--http",
     metavar="HOST:PORT",
@@ -139,14 +133,7 @@ def run(config: Path, http: str | None) -> int:
 
 @octocert.command(short_help="Show the estate as a table; changes nothing, needs no Slack.")
 @click.argument("selectors", nargs=-1, metavar="[SELECTOR]...")
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    default=Path("octocert.toml"),
-    show_default=True,
-    metavar="FILE",
-    help="The configuration of the bot.",
-)
+@configured
 @click.option("--csv", "form", flag_value="csv", help="Print all columns as CSV.")
 @click.option("--json", "form", flag_value="json", help="Print one line of JSON: counts and targets.")
 def inventory(selectors: tuple[str, ...], config: Path, form: str | None) -> int:
@@ -167,14 +154,7 @@ def inventory(selectors: tuple[str, ...], config: Path, form: str | None) -> int
 
 
 @octocert.command(short_help="After a restore: compare the database with the hosts' journals.")
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    default=Path("octocert.toml"),
-    show_default=True,
-    metavar="FILE",
-    help="The configuration of the bot.",
-)
+@configured
 def reconcile(config: Path) -> int:
     """Read the journal of every host and show what was done that the database does not know, or knows otherwise.
 

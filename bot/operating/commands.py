@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bot.operating.options import CONFIG, configured
+
 if TYPE_CHECKING:
     from bot.operating.examination import Check, Examination
 
-CONFIG = Path("octocert.toml")
 SAMPLE = 3
 EXIT_OK, EXIT_FOUND = 0, 1
 """All is in order; the doctor found something."""
@@ -111,14 +112,7 @@ def manifest(config: Path | None, http_url: str | None) -> int:
 
 
 @click.command(short_help="Check everything that the bot needs, and say how to mend it.")
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    default=CONFIG,
-    show_default=True,
-    metavar="FILE",
-    help="The configuration.",
-)
+@configured
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document: ok, and all checks.")
 @click.option("--host", "hosts", multiple=True, metavar="NAME", help="Visit the host of this target. Repeatable.")
 @click.option(

@@ -4,21 +4,12 @@ from pathlib import Path
 
 import click
 
-CONFIG = Path("octocert.toml")
-
-_config = click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    default=CONFIG,
-    show_default=True,
-    metavar="FILE",
-    help="The configuration.",
-)
+from bot.operating.options import configured
 
 
 @click.command(short_help="Copy the database to a file, while the bot works.")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@_config
+@configured
 def backup(file: Path, config: Path) -> int:
     """Copy the SQLite database to a new FILE, while the bot works. For PostgreSQL it names the command to use.
 
@@ -35,7 +26,7 @@ def backup(file: Path, config: Path) -> int:
 
 @click.command(short_help="Give back a host's lock that a dead run left.")
 @click.argument("host")
-@_config
+@configured
 @click.option("--force", is_flag=True, help="Also if its run is not over. Be sure that nothing works on that host.")
 def unlock(host: str, config: Path, force: bool) -> int:
     """Give back the lock of HOST (its address, as messages name it) that a run left which will never end.

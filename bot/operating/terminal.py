@@ -17,20 +17,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bot.operating.options import configured
+
 if TYPE_CHECKING:
     from bot.audit import AuditLog, Head
     from bot.runs.cancelling import Cancelling
     from bot.runs.freezing import Freezing
     from bot.runs.ledger import Ledger
 
-_config = click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    default=Path("octocert.toml"),
-    show_default=True,
-    metavar="FILE",
-    help="The configuration.",
-)
 _state = click.option(
     "--state",
     type=click.Path(path_type=Path, file_okay=False),
@@ -91,7 +85,7 @@ def who() -> str:
 
 
 @click.command(short_help="Show what runs, and whether everything is frozen.")
-@_config
+@configured
 @click.argument("run", required=False)
 def status(config: Path, run: str | None) -> int:
     """Show the recent runs, or where one RUN stands, read from the database beside a running bot."""
@@ -117,7 +111,7 @@ def status(config: Path, run: str | None) -> int:
 
 
 @click.command(short_help="Let no step begin anywhere; `unfreeze` in Slack lifts it.")
-@_config
+@configured
 @click.argument("reason", nargs=-1, required=True)
 def freeze(config: Path, reason: tuple[str, ...]) -> int:
     """Let no step begin anywhere, in any run; the bot may be running. It is lifted by `unfreeze` in Slack.
@@ -131,7 +125,7 @@ def freeze(config: Path, reason: tuple[str, ...]) -> int:
 
 
 @click.command(short_help="Take a plan back, or stop a run at its next safe point.")
-@_config
+@configured
 @click.argument("run")
 def cancel(config: Path, run: str) -> int:
     """Take the plan of RUN back, or have it stop at its next safe point. Nothing can be approved in a terminal.
@@ -149,7 +143,7 @@ def cancel(config: Path, run: str) -> int:
 
 
 @click.command(short_help="Print what to do by hand about a half-done target.")
-@_config
+@configured
 @click.argument("run")
 @click.argument("target", required=False)
 def runbook(config: Path, run: str, target: str | None) -> int:
@@ -171,7 +165,7 @@ def audit() -> None:
 
 
 @audit.command(short_help="Check that no entry was changed, removed or moved.")
-@_config
+@configured
 @_state
 @click.option("--head", metavar="COUNT:HASH", help="An end of the chain that was seen elsewhere, as in the log stream.")
 def verify(config: Path, state: Path | None, head: str | None) -> int:
@@ -205,7 +199,7 @@ def _whole(head: "Head") -> str:
 
 
 @audit.command(short_help="Write all entries to standard output.")
-@_config
+@configured
 @_state
 @click.option("--format", "form", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True)
 def export(config: Path, state: Path | None, form: str) -> int:
