@@ -21,8 +21,19 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 Format = Literal["auto", "console", "json"]
 
-LIBRARIES = ("requests", "urllib3", "slack_sdk", "slack_bolt", "httpx", "httpcore", "winrm", "dbos", "spnego")
-"""Loggers that may print payloads below WARNING."""
+LIBRARIES = (
+    "requests",
+    "urllib3",
+    "slack_sdk",
+    "slack_bolt",
+    "httpx",
+    "httpcore",
+    "winrm",
+    "dbos",
+    "spnego",
+    "alembic.runtime.plugins",
+)
+"""Loggers that may print payloads below WARNING, or what helps nobody."""
 
 MASK = "[hidden]"
 """What stands where something was blotted out."""
