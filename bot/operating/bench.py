@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from bot.domain.commands import MOST_AT_ONCE
 from bot.operating.bench_processes import Memory, cpu_seconds
 
 PEERS = Path(__file__).parents[2] / "tests" / "benchmarks"
@@ -160,7 +161,8 @@ def octocert(shape: Shape, *, latencies: bool = False) -> Result:
             before, memory = cpu_seconds(process.pid), Memory(process.pid)
             quiet = memory.now_kb
             targets = " ".join(h["name"] for h in world.about["hosts"]) if shape.hosts <= 10 else "bench-*"
-            plan = world.do("ask", text=f"rotate {targets} --canary 0 --batch {shape.hosts}")
+            batch = min(shape.hosts, MOST_AT_ONCE)
+            plan = world.do("ask", text=f"rotate {targets} --canary 0 --batch {batch}")
             if "Approve" not in plan["buttons"]:
                 raise RuntimeError(f"the plan cannot be approved; it has the buttons {plan['buttons']}")
             sandbox, begun = world.cpu_seconds, time.monotonic()
