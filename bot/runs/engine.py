@@ -45,6 +45,8 @@ CHILD_SECONDS = 0.25
 """How often a run looks whether the work on its targets has ended."""
 UNDER_WAY = ("PENDING", "ENQUEUED", "DELAYED")
 """DBOS's words for workflows that will go on."""
+BROKEN_OFF = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
+"""DBOS's words for workflows that ended otherwise than by returning."""
 PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Seconds between two tries of a step whose database is away; the last one is repeated."""
 MAX_RECOVERIES = 50
@@ -313,15 +315,21 @@ class DurableEngine:
 
         The run itself is the part without a name.
         """
-        if DBOS.list_workflows(
+        # first what has ended: what begins between the two questions must not look broken
+        ended = DBOS.list_workflows(
+            workflow_id_prefix=run_id,
+            name=["carry_out", "carry"],
+            status=list(BROKEN_OFF),
+            load_input=False,
+            load_output=False,
+        )
+        parts = [w.workflow_id.split(":") for w in ended]
+        broken = {(part or [""])[0] for run, *part in parts if run == run_id}
+        if broken and DBOS.list_workflows(
             workflow_id_prefix=run_id, status=list(UNDER_WAY), limit=1, load_input=False, load_output=False
         ):
             return set()
-        ended = DBOS.list_workflows(
-            workflow_id_prefix=run_id, name=["carry_out", "carry"], load_input=False, load_output=False
-        )
-        parts = [w.workflow_id.split(":") for w in ended if w.status != "SUCCESS"]
-        return {(part or [""])[0] for run, *part in parts if run == run_id}
+        return broken
 
     @staticmethod
     def read(function: Callable[..., T], *arguments: Any) -> T:

@@ -152,11 +152,13 @@ def test_a_token_that_is_refused_is_one_failure(shared: tuple[Sandbox, VaultServ
     assert vault.token not in str(found.document())
 
 
-def test_a_vault_that_is_away_is_one_failure(tmp_path: Path, shared: tuple[Sandbox, VaultServer]) -> None:
+def test_a_vault_that_is_away_is_one_failure(
+    tmp_path: Path, shared: tuple[Sandbox, VaultServer], vault: VaultServer
+) -> None:
     """Nothing listens at its address."""
     config = tmp_path / "octocert.toml"
     config.touch(mode=0o600)
-    config.write_text(shared[0].config.read_text().replace(shared[1].url, "http://127.0.0.1:9"))
+    config.write_text(shared[0].config.read_text().replace(vault.url, "http://127.0.0.1:9"))
     found = examine(config, clock=SystemClock(), sample=0)
     (failed,) = (c for c in found.checks if not c.ok and not c.skipped)
     assert failed.name == "vault: address"

@@ -4,17 +4,19 @@ The database refuses single rows here, as one with a broken constraint would: an
 """
 
 import io
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from bot import logs
 from bot.domain.facts import ServiceState
 from bot.sandbox.slack.model import Message
 from tests.scenarios.serving import ServerTown
-from tests.scenarios.town import Town
+from tests.scenarios.town import Town, elsewhere
 
 REFUSED = "a row like this is refused"
 
@@ -163,3 +165,21 @@ def test_after_the_switch_of_the_server_stop_leaves_what_is_proven(tmp_path: Pat
         town.says(root, "The run is over", 90)
         town.assert_switched(new)
         assert_unlocked(town)
+
+
+def test_a_run_that_begins_while_it_is_looked_for_is_not_broken(town: Town) -> None:
+    """Approved and not yet begun is no wreck, at whatever moment its work is queued."""
+    assert town.bot
+    bot, begun = town.bot, []
+
+    def begin(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "workflow_status" in statement and threading.current_thread() is threading.main_thread() and not begun:
+            begun.append(statement)
+            elsewhere(lambda: bot.engine.start("r-meanwhile"))
+
+    sa.event.listen(bot.database.engine, "after_cursor_execute", begin)
+    try:
+        assert bot.engine.broken_parts("r-meanwhile") == set()
+    finally:
+        sa.event.remove(bot.database.engine, "after_cursor_execute", begin)
+    assert begun
