@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
+import structlog
 from slack_bolt import App
 from slack_bolt.adapter.socket_mode import SocketModeHandler
 from slack_sdk import WebClient
@@ -15,8 +16,14 @@ from slack_sdk.web import SlackResponse
 
 from bot import telemetry
 
+log = structlog.get_logger("octocert.slack")
+
 PING_SECONDS = 3
 """Of Socket Mode: a lost connection is noticed within seconds instead of 45 (measured)."""
+LEAVE_SECONDS = 10.0
+"""How long the end of the connection is waited for."""
+HANG_UP_SECONDS = 0.25
+"""Between two attempts at that."""
 
 
 class MeasuredClient(WebClient):
@@ -75,16 +82,30 @@ class SocketMode:
     def leave(self) -> None:
         """Begin to close; the client's threads end within a ping interval, and nobody need wait for that yet."""
         self._handler.client.auto_reconnect_enabled = False
-        self._leaving = threading.Thread(target=self._handler.close, name="slack-leaving")
+        self._leaving = threading.Thread(target=self._handler.close, name="slack-leaving", daemon=True)
         self._leaving.start()
 
     def wait_until_left(self) -> None:
-        """Wait until it is closed; a client's thread that still listens hears at once that nothing comes any more."""
+        """Wait until it is closed; a client's thread that still listens hears at once that nothing comes any more.
+
+        The library forgets that it is closed when one of its threads takes the connection up in that very moment, and
+        listens to nothing for ever: so it is told again and again. After LEAVE_SECONDS its threads are left.
+        """
         if self._leaving is None:
             return
-        session = self._handler.client.current_session
+        end = time.monotonic() + LEAVE_SECONDS
+        while self._leaving.is_alive():
+            self._hang_up()
+            self._leaving.join(HANG_UP_SECONDS)
+            if time.monotonic() > end:
+                log.warning("the connection to Slack does not close; it is left", seconds=LEAVE_SECONDS)
+                return
+
+    def _hang_up(self) -> None:
+        client = self._handler.client
+        client.current_session_state.terminated = True
+        session = client.current_session
         wire = session.sock if session else None
         if wire is not None:
             with suppress(OSError):  # closed in this very moment
                 socket.socket.shutdown(wire, socket.SHUT_RDWR)  # also of TLS: what lies below
-        self._leaving.join()

@@ -1,5 +1,6 @@
 """Asked to stop, the bot begins nothing new and lets what runs end; asked twice it ends at once. Both are safe."""
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,3 +77,28 @@ def test_who_waits_for_an_answer_is_told_that_there_will_be_none(tmp_path: Path)
     finally:
         town.process.kill()
         town.sandbox.close()
+
+
+def test_a_connection_that_forgets_that_it_ends_is_left_all_the_same(tmp_path: Path) -> None:
+    """The library takes back that it ends when a thread of its own takes the connection up in that very moment."""
+    with Town(tmp_path) as town:
+        assert town.bot
+        assert town.bot._socket
+        client = town.bot._socket._handler.client
+        forgotten = threading.Event()
+
+        def forget() -> None:
+            while not client.closed:
+                time.sleep(0.001)
+            while client.current_session.is_active():
+                time.sleep(0.001)
+            client.current_session_state.terminated = False  # as its _run_current_session does
+            forgotten.set()
+            client.current_session.run_until_completion(client.current_session_state)
+
+        thread = threading.Thread(target=forget, daemon=True)
+        client.current_session_runner.thread = thread  # the one whose end the library waits for
+        thread.start()
+        town.stop_bot()
+        assert forgotten.is_set()
+        assert not thread.is_alive()
