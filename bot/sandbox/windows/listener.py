@@ -189,6 +189,7 @@ class TlsListener:
         """Bind and listen at once, OSError if the port is taken; connections made while `refuses` are dropped."""
         self._loop = loop
         self._links: set[TlsLink] = set()
+        self._is_over = False
         self._context: SSL.Context | None = None  # made for the first connection: most of an estate is never asked
         self._weak = identity.bits < _MINIMUM_BITS
         self._refuses = refuses
@@ -215,13 +216,16 @@ class TlsListener:
         return await asyncio.get_running_loop().create_server(self._accept, sock=self._socket)
 
     async def _end(self) -> None:
+        self._is_over = True
         self._server.close()
+        await asyncio.sleep(0)  # what was accepted a moment ago gets its transport
         for link in tuple(self._links):
             link.close()
-        await asyncio.sleep(0)
+        for _ in range(3):  # what is accepted even now is made, dropped and closed
+            await asyncio.sleep(0)
 
     def _accept(self) -> asyncio.Protocol:
-        if self._weak or self._refuses():
+        if self._is_over or self._weak or self._refuses():
             return _Dropped()
         self._context = self._context or tls_context(self.identity)
         link = _Tracked(self._context, self._conversation(), server=True, idle=self._idle)
