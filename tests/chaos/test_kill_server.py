@@ -1,4 +1,4 @@
-"""kill -9 in trust, switch, follow, clean-up and on the way back of the Server's rotation: the bot comes back and finishes, and nobody is lost meanwhile."""
+"""kill -9 in trust, switch, follow, clean-up and on the way back: the bot finishes, and nobody is lost meanwhile."""
 
 from collections.abc import Iterator
 from pathlib import Path
