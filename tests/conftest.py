@@ -1,5 +1,6 @@
 """What holds for every test: no proxies, and no silent skips where everything is said to be there."""
 
+import copy
 import logging
 import os
 import threading
@@ -46,6 +47,14 @@ def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
         report.longrepr = f"{REQUIRE_ALL}=1 allows no skips, but: {reason}"
+
+
+@pytest.fixture(autouse=True)
+def secrets_of_one_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blot out in no later test what one test hid: a password of a test may be a word of another one's message."""
+    from bot import logs
+
+    monkeypatch.setattr(logs, "_hidden", copy.copy(logs._hidden))
 
 
 @pytest.fixture

@@ -139,8 +139,8 @@ def test_a_ca_with_an_elliptic_curve_key_and_a_password_signs_rsa_leaves(files: 
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"open"))
-    files.write(own.public_bytes(Encoding.PEM), pem, "open")
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"sesame, please"))
+    files.write(own.public_bytes(Encoding.PEM), pem, "sesame, please")
     authorities = files.authorities(has_password=True)
     approved = authorities.terms("corp", TODAY)
     assert approved.is_cut_short(TODAY)
@@ -243,7 +243,7 @@ def test_an_unencrypted_key_with_a_password_beside_it_is_a_mistake(files: Files)
     files.write(
         files.identity.pem,
         files.identity.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
-        "open",
+        "sesame, please",
     )
     with pytest.raises(UserError, match="exactly if it has one"):
         files.authorities(has_password=True).terms("corp", TODAY)
