@@ -38,6 +38,7 @@ from bot.runs.engine import DurableEngine
 from bot.runs.freezing import Freezing
 from bot.runs.front import Front
 from bot.runs.gates import Gates
+from bot.runs.gear import Gear
 from bot.runs.guard import Guard
 from bot.runs.inspector import Inspector, Tools
 from bot.runs.issuing import Issuing
@@ -48,7 +49,7 @@ from bot.runs.notes import Notes
 from bot.runs.outbox import DurableOutbox
 from bot.runs.refusals import SharedBoard
 from bot.runs.retention import Retention
-from bot.runs.rotation import Gear, Rotation
+from bot.runs.rotation import Rotation
 from bot.runs.server_breaking import ServerBreaking
 from bot.runs.server_carrier import ServerCarrier
 from bot.runs.server_closing import ServerClosing

@@ -50,11 +50,14 @@ def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
 
 
 @pytest.fixture(autouse=True)
-def secrets_of_one_test(monkeypatch: pytest.MonkeyPatch) -> None:
+def secrets_of_one_test() -> Iterator[None]:
     """Blot out in no later test what one test hid: a password of a test may be a word of another one's message."""
     from bot import logs
 
-    monkeypatch.setattr(logs, "_hidden", copy.copy(logs._hidden))
+    before = logs._hidden
+    logs._hidden = copy.copy(before)
+    yield
+    logs._hidden = before
 
 
 @pytest.fixture

@@ -13,11 +13,12 @@ from bot.domain.run import RunState
 from bot.domain.server_planner import NODE
 from bot.runs.engine import DurableEngine
 from bot.runs.gates import Gate
+from bot.runs.gear import Gear
 from bot.runs.guard import Guard
 from bot.runs.moving import moved
 from bot.runs.node_steps import NodeSteps
 from bot.runs.retention import Retention
-from bot.runs.rotation import Gear, Rotation
+from bot.runs.rotation import Rotation
 from bot.runs.server_watch import LOOK
 from bot.runs.wrecks import Wrecks
 from bot.slack import messages

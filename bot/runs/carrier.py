@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -17,13 +18,14 @@ from bot.domain.run import OutcomeKind, RunState, named
 from bot.runs.carrying import Doing
 from bot.runs.control import GOING, Go
 from bot.runs.engine import DurableEngine, Unexpected
+from bot.runs.gear import Gear
 from bot.runs.insistent import GivenUp, Insistent
 from bot.runs.inspector import Inspector
 from bot.runs.legs import LegKind
 from bot.runs.moving import moved
 from bot.runs.outcomes import Outcomes
 from bot.runs.proof import UNDO, Proof
-from bot.runs.rotation import Gear, Rotation
+from bot.runs.rotation import Rotation
 from bot.runs.server_carrier import ServerCarrier
 from bot.runs.settling import BROKEN, Settling
 from bot.runs.undo import Undo, step_of
@@ -137,6 +139,12 @@ class RunCarrier:
                 notes += [
                     f"The record {r} is no longer in Octopus and was left so." for r in result.get("vanished", [])
                 ]
+            if "skip" in result:
+                self._step("skip", self._skip, run_id, target, result["skip"])
+                return {"ready": False}
+            if "stale" in result:
+                self._step("stale", self._stale, run_id, target, [result["stale"]])
+                return {"ready": False}
             if not result["ok"]:
                 self._step("undo", self._undo_target, run_id, target, result["step"], result["what"], new)
                 return {"ready": False}
@@ -171,7 +179,10 @@ class RunCarrier:
     # Steps. Each may be repeated after a crash.
 
     def _recheck(self, run_id: str) -> list[str]:
-        """Look at every target again; those that are no longer what was approved are skipped and listed."""
+        """Look at every target again, from everywhere but its host, which looks itself just before it acts.
+
+        Those that are no longer what was approved are skipped and listed.
+        """
         gear = self._gear
         gear.ledger.stage(run_id, "looking at every target again")
         gear.announcer.root(run_id)
@@ -187,7 +198,7 @@ class RunCarrier:
                     groups[group.name] = group
                     found[target.name] = group.name
             seen = self._counting(run_id, len(groups))
-            facts = {f.name: f for f in self._inspector.look(list(groups.values()), index, on_seen=seen)}
+            facts = {f.name: f for f in self._inspector.look(list(groups.values()), index, hosts=False, on_seen=seen)}
         except UserError as error:
             for target in plan.targets:
                 self._skip(run_id, target.name, f"the estate could not be looked at again: {error}")
@@ -198,9 +209,9 @@ class RunCarrier:
             now, source = facts.get(found.get(target.name, "")), plan.source_of(target)
             if now is None:
                 self._stale(run_id, target.name, ["its records are no longer in Octopus"])
-            elif now.host is None:
-                self._skip(run_id, target.name, f"its host could not be looked at again: {now.host_error}")
-            elif digest_of(now, plan.request, source) != target.digest:
+                continue
+            now = replace(now, host=target.facts.host, instance=target.facts.instance)
+            if digest_of(now, plan.request, source) != target.digest:
                 different = changes(target.facts, now, plan.request, source)
                 self._stale(run_id, target.name, different or ["what decides its steps"])
             elif refusal := dangers.refusal(now, plan.request, source, index, alone=len(plan.targets) == 1):

@@ -19,10 +19,10 @@ from bot.runs.approvals import Approvals, Asking
 from bot.runs.asking import Asker, Click
 from bot.runs.engine import DurableEngine
 from bot.runs.freezing import Freezing
+from bot.runs.gear import Gear
 from bot.runs.inspector import Inspector
 from bot.runs.intake import Intake
 from bot.runs.proposals import Proposals
-from bot.runs.rotation import Gear
 from bot.runs.selecting import Selecting
 from bot.runs.server_proposals import ServerProposals, is_server
 from bot.runs.steering import Steering

@@ -82,19 +82,21 @@ class Inspector:
         deeply: bool = True,
         sighted: bool = True,
         pooled: bool = False,
+        hosts: bool = True,
         on_seen: Callable[[], None] | None = None,
     ) -> list[TargetFacts]:
         """Return the facts of these targets; `deeply` also asks Octopus for tasks, permissions and pools.
 
         `pooled` asks for pools alone: how many of their workers are healthy decides who may be away together. Without
         `sighted`, what is served is not looked at from outside, which costs Octopus a request for each target;
-        `on_seen` is called after each target.
+        without `hosts`, no host is visited and no task asked for: both is done at each target's own turn. `on_seen` is
+        called after each target.
         """
         if not groups:
             return []
         octopus = self._tools.octopus
         server = self._looks.submit(octopus.server_thumbprint)
-        hosts = _Shared(self._looks, self._host)
+        visits = _Shared(self._looks, self._host) if hosts else None
         pools: dict[str, tuple[Pool, ...]] = {}
         missing: tuple[str, ...] = ()
         records = [r for g in groups for r in g.records]
@@ -113,7 +115,7 @@ class Inspector:
                 self._target,
                 g,
                 alike[g.records[0].thumbprint],
-                hosts,
+                visits,
                 current,
                 deeply,
                 sighted,
@@ -140,7 +142,7 @@ class Inspector:
         self,
         group: TargetGroup,
         alike: Sequence[Record],
-        hosts: "_Shared",
+        visits: "_Shared | None",
         server: Thumbprint | None,
         deeply: bool,
         sighted: bool,
@@ -149,16 +151,17 @@ class Inspector:
         tools, first = self._tools, group.records[0]
         reach = tools.directory.reach(first)
         structlog.contextvars.bind_contextvars(target=group.name)  # in this look's own context
-        hosts.begin(reach)
+        if visits:
+            visits.begin(reach)
         sightings: list[Future[Sighting]] = []
         if sighted and first.style is Style.LISTENING:
             name, port = _host_and_port(first.uri)
             sightings.append(self._looks.submit(tools.see, name, port))
             sightings.append(self._looks.submit(tools.octopus.discover, first))
         work = []
-        if deeply:
+        if deeply and visits:
             work = [self._looks.submit(tools.octopus.running_tasks, r, LOOKAHEAD) for r in group.records]
-        host, host_error = hosts.result(reach)
+        host, host_error = visits.result(reach) if visits else (None, None)
         instance, instance_error = find_instance(first, host, reach.instance) if host else (None, None)
         ids = {r.id for r in group.records}
         endpoint = endpoint_of(first)

@@ -372,11 +372,11 @@ class Ledger:
         with self._engine.begin() as connection:
             return insert_new(connection, tables.deliveries, key=delivery[:300], at=self._clock.now().isoformat())
 
-    def keep_copy(self, run_id: str, target: str, hours: float) -> None:
-        """Note that a copy of a configuration lies on a host, and when it must go."""
+    def keep_copy(self, run_id: str, target: str, hours: float) -> bool:
+        """Note that a copy of a configuration lies on a host, and when it must go; False if that was noted before."""
         due = (self._clock.now() + timedelta(hours=hours)).isoformat()
         with self._engine.begin() as connection:
-            insert_new(connection, tables.copies, run_id=run_id, target=target, due=due)
+            return insert_new(connection, tables.copies, run_id=run_id, target=target, due=due)
 
     def copies(self, *, due: bool) -> list[tuple[str, str]]:
         """Return (run id, target) of the copies that lie on hosts, only those that must go now where `due`."""

@@ -14,8 +14,10 @@ from bot.domain.plan import NodePlan, ServerPlan, StepKind
 from bot.domain.run import Run, StepState
 from bot.domain.thumbprint import Thumbprint
 from bot.octopus.client import Client
-from bot.runs.rotation import COPY_HOURS, Gear, Rotation, Watcher
+from bot.runs.gear import Gear
+from bot.runs.rotation import COPY_HOURS, Rotation
 from bot.runs.server_inspector import ServerInspector
+from bot.runs.showing import Watcher, note, shown
 from bot.slack import messages
 from bot.windows.hands import Action, Applied, Job, Progress
 
@@ -104,7 +106,7 @@ class NodeSteps:
         gear = self._gear
         place = _place(gear.ledger.run(run_id), name)
         end = gear.clock.monotonic() + gear.deadlines.drain
-        with self._rotation.shown(run_id, name, StepKind.DRAIN) as show:
+        with shown(self._gear, run_id, name, StepKind.DRAIN) as show:
             try:
                 gear.notes.write(run_id, _DRAINED + name, "before" if place.facts.node.is_drained else BY_US)
                 octopus = self._octopus()
@@ -154,7 +156,7 @@ class NodeSteps:
         before = gear.notes.read(run_id, _DRAINED + name)
         if before is None:
             return {"ok": True}
-        with self._rotation.shown(run_id, name, StepKind.UNDRAIN) as show:
+        with shown(self._gear, run_id, name, StepKind.UNDRAIN) as show:
             if before != BY_US:
                 show.detail("it was drained before the run and stays so")
                 return {"ok": True}
@@ -254,7 +256,7 @@ class NodeSteps:
     ) -> dict[str, Any]:
         """Do some steps in one visit; what the program says of itself is not believed without the database's word."""
         name = place.plan.name
-        watcher = Watcher(self._rotation, run.id, name, _SHOWN)
+        watcher = Watcher(self._gear, run.id, name, _SHOWN)
         try:
             applied = self._apply(
                 run,
@@ -272,7 +274,7 @@ class NodeSteps:
         if applied.stored is not None and applied.stored != wanted:
             step = steps[0]
             what = f"{name} has the certificate {applied.stored} in its database instead of {wanted}"
-            self._rotation.note(run.id, name, step, StepState.ERROR, what)
+            note(self._gear, run.id, name, step, StepState.ERROR, what)
             return {"ok": False, "step": step.value, "what": what}
         for step in steps:
             self._gear.ledger.step(run.id, name, step, StepState.COMPLETE)
@@ -349,7 +351,7 @@ class NodeSteps:
             return self._seen(run, place, new, f"serves {new}")
         seen = self._gear.see(self._gear.directory.reach_node(place.facts.name).address, place.instance.port)
         what = f"{place.plan.name} serves {seen.thumbprint or 'nothing'} instead of {new} after its restart"
-        self._rotation.note(run.id, place.plan.name, StepKind.SERVED, StepState.ERROR, what)
+        note(self._gear, run.id, place.plan.name, StepKind.SERVED, StepState.ERROR, what)
         return {"ok": False, "step": StepKind.SERVED.value, "what": what}
 
     def _seen(self, run: Run, place: _Place, new: Thumbprint, detail: str) -> dict[str, Any]:
@@ -357,7 +359,7 @@ class NodeSteps:
         for step in place.plan.steps:
             if step in ON_NODE and step is not StepKind.SERVED:
                 self._gear.ledger.step(run.id, name, step, StepState.COMPLETE)
-        self._rotation.note(run.id, name, StepKind.SERVED, StepState.COMPLETE, detail)
+        note(self._gear, run.id, name, StepKind.SERVED, StepState.COMPLETE, detail)
         self._audit(run, place, "served", detail, new)
         return {"ok": True}
 

@@ -5,7 +5,7 @@ from bot.domain.facts import Health
 from bot.domain.plan import StepKind
 from bot.domain.run import Outcome, OutcomeKind, StepState
 from bot.domain.thumbprint import Thumbprint
-from bot.runs.rotation import Gear
+from bot.runs.gear import Gear
 
 
 class Outcomes:

@@ -12,7 +12,9 @@ from bot.domain.planner import baseline
 from bot.domain.run import OutcomeKind, StepState
 from bot.octopus.errors import RecordVanished
 from bot.octopus.tasks import HealthReport, TaskResult
-from bot.runs.rotation import Gear, Rotation
+from bot.runs.gear import Gear
+from bot.runs.rotation import Rotation
+from bot.runs.showing import note
 
 UNDO = "undo"
 """The verdict on a target whose connection worked before and does not now."""
@@ -64,7 +66,7 @@ class Proof:
         """Return a verdict for each target: an outcome's kind, or `undo`; with health and a sentence."""
         watched = {n: _Watched(self._gear.ledger.target(run_id, n), []) for n in names}
         for name in names:
-            self._rotation.note(run_id, name, StepKind.HEALTH, StepState.IN_PROGRESS)
+            note(self._gear, run_id, name, StepKind.HEALTH, StepState.IN_PROGRESS)
         clock, deadlines = self._gear.clock, self._gear.deadlines
         polling = any(w.target.facts.style is Style.POLLING for w in watched.values())
         end = clock.monotonic() + max(deadlines.health_repeat, deadlines.polling_return if polling else 0)
@@ -167,7 +169,7 @@ class Proof:
     def _said(
         self, run_id: str, name: str, verdict: str, health: Health | None, what: str, state: StepState
     ) -> dict[str, Any]:
-        self._rotation.note(run_id, name, StepKind.HEALTH, state, what or (health.value if health else ""))
+        note(self._gear, run_id, name, StepKind.HEALTH, state, what or (health.value if health else ""))
         return {"verdict": verdict, "health": health.value if health else None, "what": what}
 
 

@@ -18,10 +18,10 @@ from bot.runs.approvals import Approvals, Asking
 from bot.runs.asking import Asker
 from bot.runs.engine import DurableEngine
 from bot.runs.gates import Gate
+from bot.runs.gear import Gear
 from bot.runs.inspector import Inspector
 from bot.runs.ledger import new_run_id
 from bot.runs.moving import moved
-from bot.runs.rotation import Gear
 from bot.runs.selecting import Selecting
 from bot.runs.steering import Steering
 from bot.runs.timetable import OUTSIDE

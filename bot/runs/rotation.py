@@ -1,36 +1,24 @@
 """One target's rotation: visits, the look from outside, records. Each method is a step that may be repeated."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal
 
 import structlog
 
-from bot.audit import AuditLog, Entry
-from bot.certificates.sources import Sources
-from bot.clock import Clock
+from bot.audit import Entry
 from bot.domain.errors import UserError
 from bot.domain.facts import HostFacts, ServiceState, Sighting, Style, TargetFacts
 from bot.domain.plan import Plan, StepKind, TargetPlan
 from bot.domain.run import StepState
 from bot.domain.thumbprint import Thumbprint
-from bot.octopus.client import Client
 from bot.octopus.errors import RecordVanished
-from bot.runs.announcer import Announcer
-from bot.runs.control import Control, Go
-from bot.runs.directory import Directory
-from bot.runs.gates import Gates
-from bot.runs.inspector import See
-from bot.runs.issuing import Issuing
-from bot.runs.ledger import Ledger
+from bot.runs.control import Go
+from bot.runs.gear import Gear
 from bot.runs.legs import ON_HOST, Leg, legs_of
-from bot.runs.notes import Notes
-from bot.runs.timetable import Timetable
-from bot.settings_tables import Deadlines
-from bot.windows.breaker import Breaker
+from bot.runs.showing import Watcher, note, shown
 from bot.windows.errors import RemoteError, RemoteErrorKind
-from bot.windows.hands import Action, Applied, Hands, Job, Progress
+from bot.windows.hands import Action, Applied, Job, Progress
 from bot.windows.transport import Endpoint
 
 log = structlog.get_logger("octocert.rotation")
@@ -54,26 +42,17 @@ UNCERTAIN = {
 """Errors after which the host is asked again: its journal knows how far the visit came."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gear:
-    """What a rotation works with."""
+NOT_BEGUN = {RemoteErrorKind.UNREACHABLE, RemoteErrorKind.AUTHENTICATION, RemoteErrorKind.TLS}
+"""Errors that say that no script ran, and that waiting for a moment would not help."""
 
-    ledger: Ledger
-    announcer: Announcer
-    control: Control
-    timetable: Timetable
-    audit: AuditLog
-    octopus: Client
-    hands: Hands
-    directory: Directory
-    sources: Sources
-    issuing: Issuing
-    see: See
-    clock: Clock
-    deadlines: Deadlines
-    notes: Notes
-    gates: Gates
-    breaker: Breaker
+
+class NothingDone(UserError):  # noqa: N818  # it says what became of it
+    """A target was not touched, and will not be: the text says why."""
+
+    def __init__(self, outcome: Literal["skip", "stale"], text: str) -> None:
+        super().__init__(text)
+        self.outcome = outcome
+        """`stale` where it is no longer what was approved."""
 
 
 class Rotation:
@@ -87,39 +66,38 @@ class Rotation:
         return legs_of(self._gear.ledger.target(run_id, name).steps)
 
     def wait_until_idle(self, run_id: str, name: str) -> dict[str, Any]:
-        """Wait, bounded, until nothing runs on the target: neither in Octopus nor under the Tentacle."""
-        gear = self._gear
-        target = gear.ledger.target(run_id, name)
-        end = gear.clock.monotonic() + gear.deadlines.idle
-        with self.shown(run_id, name, StepKind.IDLE) as show:
-            while True:
-                work = self._work_on(target.facts)
-                if not work:
-                    return {"ok": True}
-                if gear.clock.monotonic() >= end:
-                    what = f"{name} was still busy after {gear.deadlines.idle:.0f} s: {work}"
+        """Wait, bounded, until Octopus runs nothing on the target; what else runs there its host tells at the visit."""
+        facts = self._gear.ledger.target(run_id, name).facts
+        end = self._gear.clock.monotonic() + self._gear.deadlines.idle
+        with shown(self._gear, run_id, name, StepKind.IDLE) as show:
+            while work := self._tasks_on(facts):
+                if what := self._may_not_wait(run_id, name, end, work):
                     show.failed(what)
                     return {"ok": False, "what": what}
-                if gear.control.may_begin(run_id, by_the_clock=False) is Go.NEVER:
-                    show.failed("stopped while waiting")
-                    return {"ok": False, "what": "the run was stopped while it waited for work on the target to end"}
                 show.detail(f"waiting for {work}")
-                gear.clock.sleep(POLL_SECONDS)
+                self._gear.clock.sleep(POLL_SECONDS)
+        return {"ok": True}
 
-    def _work_on(self, facts: TargetFacts) -> str:
+    def _tasks_on(self, facts: TargetFacts) -> str:
         for record in facts.records:
             for task in self._gear.octopus.running_tasks(record):
                 if task.certain and task.start is None:
                     return task.description or task.name
-        if facts.instance and facts.instance.children:
-            host = self.inspect(facts)
-            instance = next((i for i in host.instances if i.name == facts.instance.name), None)
-            if instance and instance.children:
-                return "the program " + instance.children[0]
+        return ""
+
+    def _may_not_wait(self, run_id: str, name: str, end: float, work: str) -> str:
+        """Return why the end of what runs on a target is not waited for any longer; nothing, where it is."""
+        if self._gear.clock.monotonic() >= end:
+            return f"{name} was still busy after {self._gear.deadlines.idle:.0f} s: {work}"
+        if self._gear.control.may_begin(run_id, by_the_clock=False) is Go.NEVER:
+            return "the run was stopped while it waited for work on the target to end"
         return ""
 
     def visit(self, run_id: str, name: str, leg_number: int, new: str | None) -> dict[str, Any]:
-        """Do one visit's actions on the host, and believe only what was seen there afterwards."""
+        """Do one visit's actions on the host, and believe only what was seen there afterwards.
+
+        A result that is not `ok` may say that nothing was done: `skip` with why, or `stale` with what is different.
+        """
         gear = self._gear
         plan, target = gear.ledger.plan(run_id), gear.ledger.target(run_id, name)
         leg = legs_of(target.steps)[leg_number]
@@ -127,18 +105,20 @@ class Rotation:
         if leg.restarts and target.facts.style is Style.LISTENING:
             actions.append(Action.SERVED)
         self._note_begin(run_id, target, leg)
-        if StepKind.BACKUP in leg.steps:
-            # noted before it is made: the copy holds the old key, and must go whatever becomes of this visit
-            gear.ledger.keep_copy(run_id, name, COPY_HOURS)
-        watcher, note = Watcher(self, run_id, name), ""
+        # The copy is noted before it is made: it holds the old key, and must go whatever becomes of this visit.
+        is_first = StepKind.BACKUP in leg.steps and gear.ledger.keep_copy(run_id, name, COPY_HOURS)
+        watcher, told = Watcher(gear, run_id, name), ""
         expected = Thumbprint(new) if new else target.new
         try:
             if plan.source.authority and StepKind.IMPORT in leg.steps:
-                expected, pfx, note = gear.issuing.certify(run_id, target, plan.source.authority, self._put_there)
+                expected, pfx, told = gear.issuing.certify(run_id, target, plan.source.authority, self._put_there)
             else:
                 pfx = self._pfx(plan, name, leg, expected)
             job = self._job(run_id, target, tuple(actions), expected, pfx, restore_run=plan.source.backup)
-            applied = self._apply(target, job, watcher.progress)
+            applied = self._when_idle(target, as_planned(job, target), watcher.progress, is_first=is_first)
+        except NothingDone as error:
+            gear.ledger.forget_copy(run_id, name)
+            return {"ok": False, error.outcome: str(error)}
         except UserError as error:
             watcher.failed(str(error))
             uncertain = isinstance(error, RemoteError) and error.kind in UNCERTAIN
@@ -171,7 +151,36 @@ class Rotation:
                     what="the certificate was replaced in the configuration on the host",
                 ),
             )
-        return {"ok": True, "new": str(result) if result else None, "note": note}
+        return {"ok": True, "new": str(result) if result else None, "note": told}
+
+    def _when_idle(
+        self, target: TargetPlan, job: Job, on_progress: Callable[[Progress], None], *, is_first: bool
+    ) -> Applied:
+        """Visit the host; while a program runs under the Tentacle visit it again and again, bounded.
+
+        NothingDone where the host, or everything that was seen of it, says that it is as it was.
+        """
+        gear, name = self._gear, target.name
+        end, was_busy = gear.clock.monotonic() + gear.deadlines.idle, False
+        while True:
+            try:
+                applied = self.visit_host(self.endpoint(target.facts), name, job, on_progress, is_first=is_first)
+            except RemoteError as error:
+                if error.reason == "stale":
+                    raise NothingDone("stale", error.said) from error
+                if error.reason != "at-work":
+                    raise
+                work = error.said
+            else:
+                if was_busy:
+                    note(gear, job.run, name, StepKind.IDLE, StepState.COMPLETE)
+                return applied
+            if what := self._may_not_wait(job.run, name, end, work):
+                note(gear, job.run, name, StepKind.IDLE, StepState.ERROR, what)
+                raise NothingDone("skip", what)
+            was_busy = True
+            note(gear, job.run, name, StepKind.IDLE, StepState.IN_PROGRESS, f"waiting for {work}")
+            gear.clock.sleep(POLL_SECONDS)
 
     def _put_there(self, run_id: str, target: TargetPlan) -> Thumbprint | None:
         """Return what is configured once no other visit of this run is at work on the host any more."""
@@ -236,10 +245,12 @@ class Rotation:
         on_progress: Callable[[Progress], None],
         *,
         deadline: float | None = None,
+        is_first: bool = False,
     ) -> Applied:
         """Visit a host; after a lost answer visit again, which reads the journal and goes on, until the deadline.
 
         RemoteError where it cannot be done; `deadline` in seconds for one visit, that of the configuration if None.
+        With `is_first` no visit of this run was begun there before: NothingDone where none can be.
         """
         gear = self._gear
         end = gear.clock.monotonic() + gear.deadlines.host_return
@@ -249,6 +260,8 @@ class Rotation:
                 limit = deadline or gear.deadlines.visit
                 return gear.hands.apply(endpoint, job, deadline=limit, on_progress=on_progress)
             except RemoteError as error:
+                if is_first and attempt == 0 and error.kind in NOT_BEGUN:
+                    raise NothingDone("skip", f"its host could not be looked at again: {error}") from error
                 pause = PAUSES[min(attempt, len(PAUSES) - 1)]
                 if error.kind not in UNCERTAIN or gear.clock.monotonic() + pause > end:
                     raise
@@ -276,7 +289,7 @@ class Rotation:
         gear = self._gear
         target = gear.ledger.target(run_id, name)
         wanted = Thumbprint(new)
-        with self.shown(run_id, name, StepKind.SERVED) as show:
+        with shown(self._gear, run_id, name, StepKind.SERVED) as show:
             before = [s for s in target.facts.sightings if s.place == "bot" and s.thumbprint]
             if not before:
                 own = target.facts.instance and target.facts.instance.served
@@ -309,7 +322,7 @@ class Rotation:
         target = gear.ledger.target(run_id, name)
         done, vanished, changed = [], [], list[str]()
         octopus = gear.octopus.patient(gear.deadlines.server_away)
-        with self.shown(run_id, name, StepKind.RECORD) as show:
+        with shown(self._gear, run_id, name, StepKind.RECORD) as show:
             for record in target.facts.records:
                 try:
                     written = octopus.put_thumbprint(record, Thumbprint(old), Thumbprint(new))
@@ -357,92 +370,15 @@ class Rotation:
             ),
         )
 
-    @contextmanager
-    def shown(self, run_id: str, name: str, step: StepKind) -> "Iterator[Shown]":
-        """Show a step as in progress, and as complete or failed when the block ends."""
-        shown = Shown(self._gear, run_id, name, step)
-        shown.begin()
-        yield shown
-        shown.end()
-
-    def note(self, run_id: str, name: str, step: StepKind, state: StepState, detail: str = "") -> None:
-        """Show where a step stands."""
-        self._gear.ledger.step(run_id, name, step, state, detail)
-        self._gear.announcer.root(run_id)
-
-
-CHANGING = frozenset({StepKind.RECORD, StepKind.DRAIN, StepKind.UNDRAIN})
-"""Steps outside of a visit that change something; a visit's own are written by `_note_begin`."""
-
-
-class Shown:
-    """One step as people see it."""
-
-    def __init__(self, gear: Gear, run_id: str, name: str, step: StepKind) -> None:
-        self._gear, self._run_id, self._name, self._step = gear, run_id, name, step
-        self._text = ""
-        self._failed = False
-
-    def _note(self, state: StepState) -> None:
-        self._gear.ledger.step(self._run_id, self._name, self._step, state, self._text)
-        self._gear.announcer.root(self._run_id)
-
-    def begin(self) -> None:
-        """Show that it has begun; what changes something stands in the audit log before it does."""
-        if self._step in CHANGING:
-            digest = self._gear.ledger.plan(self._run_id).digest
-            self._gear.audit.append(
-                f"{self._run_id}:{self._name}:began:{self._step.name.lower()}",
-                Entry(kind="began", run=self._run_id, target=self._name, digest=digest, what=self._step.value),
-            )
-        self._note(StepState.IN_PROGRESS)
-
-    def detail(self, text: str) -> None:
-        """Show more about where it stands."""
-        if text != self._text:
-            self._text = text
-            self._note(StepState.IN_PROGRESS)
-
-    def failed(self, text: str) -> None:
-        """Have it end as failed."""
-        self._text, self._failed = text, True
-
-    def end(self) -> None:
-        """Show that it has ended."""
-        self._note(StepState.ERROR if self._failed else StepState.COMPLETE)
-
-
-class Watcher:
-    """Turns the script's progress into steps that people see; `steps` says which action is which step."""
-
-    def __init__(
-        self, rotation: Rotation, run_id: str, name: str, steps: Mapping[Action, StepKind] | None = None
-    ) -> None:
-        self._rotation, self._run_id, self._name = rotation, run_id, name
-        self._steps = steps if steps is not None else {action: step for step, action in ON_HOST.items()}
-        self.current: StepKind | None = None
-        self.begun = False
-
-    def progress(self, progress: Progress) -> None:
-        """Take a line of progress."""
-        step = self._steps.get(progress.action)
-        if step is None:
-            return
-        self.begun = True
-        if progress.state == "begin":
-            self.current = step
-            self._rotation.note(self._run_id, self._name, step, StepState.IN_PROGRESS)
-        elif progress.state == "end":
-            self._rotation.note(self._run_id, self._name, step, StepState.COMPLETE)
-
-    def failed(self, what: str) -> None:
-        """Show that the step at which it stands has failed."""
-        if self.current:
-            self._rotation.note(self._run_id, self._name, self.current, StepState.ERROR, what)
-
 
 def _unwatched(_progress: Progress) -> None:
     """Show nobody: the steps of the plan are not what is being done."""
+
+
+def as_planned(job: Job, target: TargetPlan) -> Job:
+    """Return a job that its host refuses as long as nothing is done and something is not as it was planned for."""
+    trusted = target.facts.instance.trusted if target.facts.instance else ()
+    return replace(job, trusted=tuple(t.text for t in trusted))
 
 
 def restore_actions(target: TargetPlan) -> tuple[Action, ...]:

@@ -5,9 +5,9 @@ from bot.domain.errors import UserError
 from bot.domain.plan import ServerPlan, StepKind
 from bot.domain.run import OutcomeKind, Run, StepState, TargetProgress
 from bot.domain.thumbprint import Thumbprint
+from bot.runs.gear import Gear
 from bot.runs.node_steps import NodeSteps
 from bot.runs.outcomes import Outcomes
-from bot.runs.rotation import Gear
 from bot.runs.server_inspector import ServerInspector
 from bot.slack import messages
 

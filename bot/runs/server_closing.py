@@ -10,11 +10,11 @@ from bot.domain.plan import Plan, ServerPlan, StepKind, TargetPlan
 from bot.domain.run import OutcomeKind, Run, RunState
 from bot.domain.server_planner import keeps_old_trust, registrations
 from bot.runs.control import GOING
+from bot.runs.gear import Gear
 from bot.runs.moving import moved
 from bot.runs.node_steps import NodeSteps
 from bot.runs.outcomes import Outcomes
 from bot.runs.proof import UNDO
-from bot.runs.rotation import Gear
 from bot.runs.trust_steps import Task
 from bot.slack import messages
 

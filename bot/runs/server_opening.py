@@ -12,8 +12,8 @@ from bot.domain.plan import ByHand, Hands, Plan, ServerPlan, TargetPlan
 from bot.domain.run import Run
 from bot.domain.server_planner import decisive_of_target, digest_of_node, digest_of_target
 from bot.domain.thumbprint import Thumbprint
+from bot.runs.gear import Gear
 from bot.runs.node_steps import NodeSteps
-from bot.runs.rotation import Gear
 from bot.runs.server_inspector import ServerInspector
 from bot.slack import messages
 

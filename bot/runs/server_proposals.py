@@ -7,8 +7,8 @@ from bot.domain.run import OutcomeKind, Run, RunState
 from bot.domain.server_planner import make_server_plan, refusal_of_lost
 from bot.domain.thumbprint import Thumbprint
 from bot.runs.asking import Asker
+from bot.runs.gear import Gear
 from bot.runs.node_steps import NEW
-from bot.runs.rotation import Gear
 from bot.runs.server_inspector import ServerInspector
 from bot.runs.timetable import OUTSIDE
 

@@ -6,8 +6,8 @@ from bot.domain.facts import ServerFacts, Style
 from bot.domain.plan import ServerPlan
 from bot.domain.run import Run
 from bot.domain.thumbprint import Thumbprint
+from bot.runs.gear import Gear
 from bot.runs.node_steps import NodeSteps
-from bot.runs.rotation import Gear
 from bot.runs.server_inspector import ServerInspector
 from bot.slack import messages
 

@@ -6,8 +6,9 @@ from bot.domain.plan import StepKind, TargetPlan
 from bot.domain.run import OutcomeKind, StepState
 from bot.domain.thumbprint import Thumbprint
 from bot.octopus.errors import RecordVanished
+from bot.runs.gear import Gear
 from bot.runs.outcomes import Outcomes
-from bot.runs.rotation import Gear, Rotation
+from bot.runs.rotation import Rotation
 from bot.runs.undo import Undo
 
 BROKEN = "broken"

@@ -5,8 +5,8 @@ from bot.domain.policy import Policy
 from bot.domain.run import Hold, Run, RunState, named
 from bot.runs.asking import Asker
 from bot.runs.control import GOING
+from bot.runs.gear import Gear
 from bot.runs.moving import moved
-from bot.runs.rotation import Gear
 
 
 class Steering:

@@ -12,8 +12,10 @@ from bot.domain.facts import Instance, Style
 from bot.domain.plan import Order, Plan, StepKind, TargetPlan
 from bot.domain.run import Decision, StepState
 from bot.domain.thumbprint import Thumbprint
+from bot.runs.gear import Gear
 from bot.runs.node_steps import NodeSteps
-from bot.runs.rotation import Gear, Rotation, Watcher
+from bot.runs.rotation import Rotation
+from bot.runs.showing import Watcher, note
 from bot.windows.hands import Action, Applied, Job
 
 
@@ -63,7 +65,7 @@ class TrustSteps:
         assert new is not None, "no new thumbprint, no trust"
         kind = Task(task)
         self._note_begin(run, target, kind, new)
-        watcher = Watcher(self._rotation, run_id, name, self._shown(run, kind))
+        watcher = Watcher(self._gear, run_id, name, self._shown(run, kind))
         try:
             job = self._job(run, target, kind, new)
             applied = self._rotation.visit_host(self._rotation.endpoint(target.facts), name, job, watcher.progress)
@@ -72,7 +74,7 @@ class TrustSteps:
             return {"ok": False, "step": (watcher.current or _CHANGE[kind][0]).value, "what": str(error)}
         result = self._judge(run, target, kind, new, applied)
         if not result["ok"]:
-            self._rotation.note(run_id, name, StepKind(result["step"]), StepState.ERROR, result["what"])
+            note(self._gear, run_id, name, StepKind(result["step"]), StepState.ERROR, result["what"])
             return result
         for step in self._steps_of(run, kind):
             detail = result["detail"] if step is StepKind.TRUSTING else ""

@@ -10,7 +10,8 @@ from bot.domain.plan import StepKind, TargetPlan
 from bot.domain.run import OutcomeKind
 from bot.domain.thumbprint import Thumbprint
 from bot.octopus.errors import RecordVanished
-from bot.runs.rotation import Gear, Rotation
+from bot.runs.gear import Gear
+from bot.runs.rotation import Rotation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from bot.audit import Entry
 from bot.domain.run import RunState
 from bot.runs.control import GOING
 from bot.runs.engine import DurableEngine
-from bot.runs.rotation import Gear
+from bot.runs.gear import Gear
 from bot.runs.settling import BROKEN
 from bot.slack import messages
 

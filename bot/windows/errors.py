@@ -29,9 +29,13 @@ class RemoteErrorKind(StrEnum):
 class RemoteError(UserError):
     """A visit to a host failed. The text names host, cause and mend; it never holds what was sent or a raw answer."""
 
-    def __init__(self, kind: RemoteErrorKind, host: str, text: str, *, reason: str | None = None) -> None:
+    def __init__(
+        self, kind: RemoteErrorKind, host: str, text: str, *, reason: str | None = None, said: str = ""
+    ) -> None:
         super().__init__(text)
         self.kind = kind
         self.host = host
         self.reason = reason
         """The word with which the script refused, such as `stale`: nothing was changed. None for all other errors."""
+        self.said = said
+        """What the script said of it, without where; empty for all other errors."""

@@ -77,6 +77,11 @@ class Job:
     listen_address: str | None = None
     restore_run: str | None = None
     """Whose copy is put back; None for this run's own."""
+    trusted: tuple[str, ...] | None = None
+    """The texts of its list of trusted Servers that the plan was made for; None where they decide nothing.
+
+    With them the host refuses, as long as nothing was done, what is no longer so (`stale`): another list, another
+    certificate, a service that does not run. While a program runs under the Tentacle it refuses as `at-work`."""
     trust_old: str | None = None
     """The Server's old thumbprint: exactly as it stands in the list where it is removed."""
     trust_new: Thumbprint | None = None
@@ -183,6 +188,7 @@ class Hands:
             "port": job.port,
             "listen_ip": job.listen_address,
             "restore_run": job.restore_run,
+            "trusted": None if job.trusted is None else list(job.trusted),
             "trust_old": job.trust_old,
             "trust_new": job.trust_new,
             "server_addresses": list(job.server_addresses),

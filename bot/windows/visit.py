@@ -134,7 +134,7 @@ class _Reader:
             message = last.value.get("message") if isinstance(last.value, dict) else None
             text = faults.scrubbed(str(message or "it did not say why"))
             failed = f"The script on {self._host} failed: {text}"
-            raise RemoteError(RemoteErrorKind.SCRIPT, self._host, failed, reason=self._refusal())
+            raise RemoteError(RemoteErrorKind.SCRIPT, self._host, failed, reason=self._refusal(), said=text)
         if self._odd:
             raise self._broken(self._odd, was_cut=was_cut)
         if last is None or last.kind != "done":

@@ -18,13 +18,14 @@ from bot.runs.control import Control
 from bot.runs.database import Database
 from bot.runs.engine import StrictJson
 from bot.runs.gates import Gates
+from bot.runs.gear import Gear
 from bot.runs.inspector import Inspector
 from bot.runs.issuing import Issuing
 from bot.runs.ledger import Ledger
 from bot.runs.node_steps import NodeSteps
 from bot.runs.notes import Notes
 from bot.runs.outbox import DurableOutbox
-from bot.runs.rotation import Gear, Rotation
+from bot.runs.rotation import Rotation
 from bot.runs.server_breaking import ServerBreaking
 from bot.runs.server_carrier import ServerCarrier
 from bot.runs.server_closing import ServerClosing

@@ -88,6 +88,7 @@ class Play:
             "restore_run": None,
             "trust_old": None,
             "trust_new": None,
+            "trusted": None,
             "server_addresses": [],
         } | changes
 
@@ -251,6 +252,35 @@ def stale(play: Play) -> None:
     play.apply(*ALL, expected=SERVER.thumbprint)
 
 
+def not_as_planned(play: Play) -> None:
+    """Do nothing where something else is not as planned for, until something was begun."""
+
+    def refused(**changes: Any) -> dict[str, Any]:
+        said: dict[str, Any] = next(v for k, v in play.apply(*ALL, **changes) if k == "refused")
+        return said
+
+    play.tentacle.trust(Trust(text=SERVER.thumbprint, style=Style.LISTENING))
+    trusting = [t.text for t in play.tentacle.trusted]
+    assert refused(trusted=[])["reason"] == "stale"
+    assert refused(trusted=[*trusting, NEW.thumbprint])["reason"] == "stale"
+    process = play.tentacle.service.process
+    assert process
+    play.host.begin_child(process.pid, "conhost.exe")
+    play.host.begin_child(process.pid, "Calamari.exe")
+    assert refused(trusted=trusting) == {"reason": "at-work", "message": "the program Calamari.exe"}
+    play.host.end_child(process.pid, "Calamari.exe")
+    play.tentacle.service.stop()
+    assert play.tentacle.service.wait_for(ServiceState.STOPPED, SOON)
+    assert "not Running" in refused(trusted=trusting)["message"]
+    assert play.tentacle.configured == OLD.thumbprint
+    play.tentacle.service.start()
+    assert play.tentacle.service.wait_for(ServiceState.RUNNING, SOON)
+    play.apply("backup", trusted=trusting)
+    play.tentacle.trust(Trust(text=NEW.thumbprint, style=Style.LISTENING))
+    play.apply(*ALL, trusted=trusting)
+    assert play.tentacle.configured != OLD.thumbprint
+
+
 def bad_pfx(play: Play) -> None:
     """Import what is no PFX, or another one."""
     play.apply("backup", "import", pfx=base64.b64encode(b"garbage").decode())
@@ -296,6 +326,7 @@ CASES: list[Case] = [
     failing,
     lying,
     stale,
+    not_as_planned,
     bad_pfx,
     unprotectable,
     stuck,

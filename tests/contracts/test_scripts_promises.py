@@ -59,6 +59,7 @@ class Visited:
             "restore_run": None,
             "trust_old": None,
             "trust_new": None,
+            "trusted": None,
             "server_addresses": [],
         } | changes
         options = ["-NoProfile", "-NonInteractive", "-EncodedCommand", encoded_bootstrap()]
@@ -192,8 +193,12 @@ def test_a_reader_that_is_gone_in_mid_visit_leaves_a_running_service(web: Visite
 
 def test_a_key_that_a_dead_visit_left_is_protected_and_swept_by_the_next(web: Visited) -> None:
     """The folder was private from its first moment; what belongs to another instance is not touched."""
-    web.host.faults.kill_shell_at = "program"
-    web.apply("backup", "import")
+    web.host.faults.slow_import = 2.0
+    process = web.begin("backup", "import")
+    assert web.world.wait(lambda: len(web.leftovers()) == 1, SOON)
+    process.kill()
+    web.host.faults.slow_import = 0.0
+    assert "done" not in heard(process)
     [left] = web.leftovers()
     assert stat.S_IMODE((web.kept / left).stat().st_mode) == 0o700
     other = web.kept / "pfx-blue--1"

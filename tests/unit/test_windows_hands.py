@@ -113,6 +113,7 @@ def test_a_job_goes_out_whole_and_comes_back_as_a_result(play):
         "port": 10933,
         "listen_ip": None,
         "restore_run": None,
+        "trusted": None,
         "trust_old": None,
         "trust_new": None,
         "server_addresses": [],

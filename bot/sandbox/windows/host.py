@@ -88,6 +88,8 @@ class HostFaults:
     """Seconds that a service takes longer to stop, past the limit of whoever waits for it."""
     import_fails: str | None = None
     """Text of the error with which importing and making a certificate ends, exit code 100."""
+    slow_import: float = 0.0
+    """Seconds that an import of Tentacle's takes longer."""
     database_refused: bool = False
     """The Server's database refuses the account of a remote log-on (integrated security, second hop)."""
     server_import_lies: bool = False

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from pathlib import Path
 
 from cryptography import x509
@@ -48,6 +49,7 @@ def import_certificate(call: Call) -> None:
             entry = _from_base64(call.value("from-base64"))
         except _NotBase64 as error:
             raise Crash(str(error), "System.FormatException") from error
+    time.sleep(call.host.faults.slow_import)
     if call.host.faults.import_fails:
         raise Crash(call.host.faults.import_fails, "System.Exception")
     thumbprint = _install(call, entry, selected.config)

@@ -249,6 +249,7 @@ class Apply(Serving):
             self.open_journal()
             if any(action != "sweep" for action in actions):
                 self.confirm_expected()
+                self.confirm_planned()
                 if self.notes["phase"] == "begun":
                     self.write_journal("begun")
             if self.p["kind"] == "server":

@@ -207,6 +207,13 @@ class Common:
             "process_started": process["CreationDate"] if process else None,
         }
 
+    def children(self, process: int | None) -> list[str]:
+        """Return the programs that a process has under way."""
+        if not process:
+            return []
+        names = [child["Name"] for child in self.view.children(process)]
+        return sorted((n for n in names if n.lower() != "conhost.exe"), key=str.lower)
+
     def control_service(self, name: str, verb: str) -> None:
         """Begin to start or stop a service; ScriptError with what the service manager says."""
         if self.view.service(name) is None:

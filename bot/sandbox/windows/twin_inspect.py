@@ -144,7 +144,7 @@ class Inspect(Common):
         facts["config"] = config = entry["ConfigurationFilePath"]
         facts["service"] = _service_name(entry["Name"])
         facts |= self.service_facts(facts["service"])
-        facts["children"] = self._children(facts["process"])
+        facts["children"] = self.children(facts["process"])
 
         document = self.read_configuration(config)
         facts["configured"] = thumbprint_of(document)
@@ -160,12 +160,6 @@ class Inspect(Common):
         facts["trusting"] = self.trusting(document, config, facts)["thumbprints"]
         if self.p["loopback"] and not facts["no_listen"] and facts["state"] == "Running":
             facts["served"] = self.look_at_served(facts["port"], facts["listen_ip"], self.p["loopback_seconds"])
-
-    def _children(self, process: int | None) -> list[str]:
-        if not process:
-            return []
-        names = [child["Name"] for child in self.view.children(process)]
-        return sorted((n for n in names if n.lower() != "conhost.exe"), key=str.lower)
 
     def _backup(self, config: str) -> str | None:
         """Return the newest run whose copy of this configuration is still kept."""

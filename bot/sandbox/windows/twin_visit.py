@@ -5,6 +5,7 @@ import json
 import os
 import re
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -21,6 +22,7 @@ from bot.sandbox.windows.twin_common import (
     same,
     shown,
     thumbprint_of,
+    trusted_of,
 )
 from bot.sandbox.windows.twin_mutex import AbandonedMutexError, Mutex, mutex_of
 from bot.sandbox.windows.twin_pfx import read_pfx
@@ -236,6 +238,22 @@ class Visit(Common):
             f"the certificate configured for {p['instance']} is {shown(current)}, not {p['expected']} as planned",
         )
 
+    def confirm_planned(self) -> None:
+        """Look whether all else that decided the plan is as it was, as long as nothing was done."""
+        p = self.p
+        if p["trusted"] is None or self.notes["phase"] != "begun":
+            return
+        facts = self.facts()
+        if not same(facts["state"], "Running"):
+            raise self.deny("stale", f"the service {p['service']} is {facts['state']}, not Running as planned")
+        planned = _texts(p["trusted"])
+        current = _texts(e["thumbprint"] for e in trusted_of(self.read_configuration(p["config"])))
+        if current != planned:
+            raise self.deny("stale", f"{p['instance']} trusts {current}, not {planned} as planned")
+        children = self.children(facts["process"])
+        if children:
+            raise self.deny("at-work", f"the program {children[0]}")
+
     def confirm_no_other(self) -> None:
         """See that this run has not put another certificate there already: one whose visit was interrupted."""
         new = self.notes["new"]
@@ -431,3 +449,7 @@ def _boundary(time: str) -> str:
 def _escape(text: str) -> str:
     """Escape as SecurityElement.Escape does."""
     return escape(text, {'"': "&quot;", "'": "&apos;"})
+
+
+def _texts(texts: Iterable[str | None]) -> str:
+    return ", ".join(sorted(text or "" for text in texts)) or "nobody"

@@ -12,8 +12,9 @@
 #
 # Parameters: run, kind (tentacle or server), instance, exe, config, service, expected (thumbprint that the plan was made
 # for), new (thumbprint or null), pfx (base64 or null), actions, limits {program, stop, start, visit, loopback} in seconds,
-# port, listen_ip, restore_run (whose copy to put back, or null: this run's), trust_old (exact text), trust_new,
-# server_addresses (host:port).
+# port, listen_ip, restore_run (whose copy to put back, or null: this run's), trusted (texts of the list of trusted
+# servers that the plan was made for, or null: do not look), trust_old (exact text), trust_new, server_addresses
+# (host:port).
 # Lines: begin, end, program, stopping, stopped, started, waiting, refused (nothing was changed), applied.
 # common.ps1, trust.ps1 and server.ps1 stand in front of this text.
 
@@ -160,6 +161,25 @@ function Confirm-Expected {
         if ($current -eq $journal.old -or $writing -contains $journal.phase) { return }
     }
     Deny 'stale' "the certificate configured for $($p.instance) is $current, not $($p.expected) as planned"
+}
+
+function Confirm-Planned {
+    # What else decided the plan, as long as nothing was done: then all of it is done, or nothing.
+    if ($null -eq $p.trusted -or $visit.journal.phase -ne 'begun') { return }
+    $facts = Get-ServiceFacts $p.service
+    if ($facts.state -ne 'Running') { Deny 'stale' "the service $($p.service) is $($facts.state), not Running as planned" }
+    $planned = Format-Texts @($p.trusted)
+    $current = Format-Texts @(Get-TrustList | ForEach-Object { $_.thumbprint })
+    if ($current -cne $planned) { Deny 'stale' "$($p.instance) trusts $current, not $planned as planned" }
+    $children = @(Get-Children $facts.process)
+    if ($children.Count) { Deny 'at-work' "the program $($children[0])" }
+}
+
+function Format-Texts([string[]]$texts) {
+    # In an order that no language of the host decides.
+    if (-not $texts.Count) { return 'nobody' }
+    [Array]::Sort($texts, [StringComparer]::Ordinal)
+    $texts -join ', '
 }
 
 function Confirm-NoOther {
@@ -657,6 +677,7 @@ function Invoke-Visit {
         Open-Journal
         if (@($actions | Where-Object { $_ -ne 'sweep' }).Count) {
             Confirm-Expected
+            Confirm-Planned
             if ($visit.journal.phase -eq 'begun') { Write-Journal 'begun' }
         }
         if ($p.kind -eq 'server') { Confirm-Sources $actions }

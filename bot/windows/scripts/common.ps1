@@ -118,6 +118,13 @@ function Get-ServiceFacts($name) {
     }
 }
 
+function Get-Children($id) {
+    # A script or a deployment in progress. conhost.exe comes with every console program and means nothing.
+    if (-not $id) { return }
+    Get-CimInstance -ClassName Win32_Process -Filter "ParentProcessId=$id" |
+        ForEach-Object { $_.Name } | Where-Object { $_ -ne 'conhost.exe' } | Sort-Object
+}
+
 # ---- Trust: the list in the file, and the one that the running process honours
 
 function Get-Trusted($xml) {

@@ -38,13 +38,6 @@ function Test-Watchdog {
     (Invoke-Schtasks @('/Query', '/TN', $WatchdogTask)).code -eq 0
 }
 
-function Get-Children($id) {
-    # A script or a deployment in progress. conhost.exe comes with every console program and means nothing.
-    if (-not $id) { return }
-    Get-CimInstance -ClassName Win32_Process -Filter "ParentProcessId=$id" |
-        ForEach-Object { $_.Name } | Where-Object { $_ -ne 'conhost.exe' } | Sort-Object
-}
-
 function Find-Backup($config) {
     # The newest run whose copy of this configuration is still kept.
     $newest = $null
