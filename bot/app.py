@@ -278,6 +278,7 @@ class Bot:
         self.engine.stop()
         closing.join(max(0.0, end - self._clock.monotonic()))
         self.desk.tell_unfinished()
+        self.ledger.notes.close()
         self.notifier.flush(FLUSH_SECONDS)
         self.notifier.stop()
         self.leases.stop()

@@ -43,6 +43,9 @@ class Announcer:
         self._notifier = notifier
         self._clock = clock
         outbox.made_by(self._made)
+        if outbox.is_shared:
+            # another bot may be the one that shows it, and that reads the database
+            ledger.notes.told_to(self.root)
 
     def start(self) -> None:
         """Have every run shown as it is now: marks that a crash lost are made up for."""
@@ -52,6 +55,11 @@ class Announcer:
         """Have the run's root message show it as it stands, as soon as Slack takes an edit."""
         if not self._outbox.mark(run_id + _ROOT):
             self._show(run_id)
+
+    def noted(self, run_id: str) -> None:
+        """Have the root message show where a step stands, as soon as that is written."""
+        if not self._outbox.is_shared:
+            self.root(run_id)
 
     def _made(self, key: str) -> Made | None:
         run_id = key.removesuffix(_ROOT)

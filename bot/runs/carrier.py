@@ -117,12 +117,11 @@ class RunCarrier:
             return {"ready": False}
 
     def _replace(self, run_id: str, target: str) -> dict[str, Any]:
-        go = self._step("begin_target", self._begin_target, run_id, target)
-        if go != Go.NOW.value:
-            return {"ready": False, "later": go == Go.LATER.value}
-        idle = self._step("wait_until_idle", self._rotation.wait_until_idle, run_id, target)
-        if not idle["ok"]:
-            self._step("skip", self._skip, run_id, target, idle["what"])
+        begun = self._step("begin_target", self._begin_target, run_id, target)
+        if begun["go"] != Go.NOW.value:
+            return {"ready": False, "later": begun["go"] == Go.LATER.value}
+        if begun["busy"]:
+            self._step("skip", self._skip, run_id, target, begun["busy"])
             return {"ready": False}
         new: str | None = None
         notes: list[str] = []
@@ -132,10 +131,8 @@ class RunCarrier:
                 result = self._step("visit", self._rotation.visit, run_id, target, number, new)
                 new = result.get("new") or new
                 notes += [result["note"]] if result.get("note") else []
-            elif leg.kind is LegKind.SERVED:
-                result = self._step("served", self._rotation.served, run_id, target, new)
             else:
-                result = self._step("record", self._rotation.record, run_id, target, str(old), new)
+                result = self._step("outside", self._rotation.outside, run_id, target, number, str(old), new)
                 notes += [
                     f"The record {r} is no longer in Octopus and was left so." for r in result.get("vanished", [])
                 ]
@@ -258,23 +255,28 @@ class RunCarrier:
         gear.announcer.root(run_id)
         return True
 
-    def _begin_target(self, run_id: str, name: str) -> str:
-        """Take the host's lock, if the run may go on; this is the last point at which nothing was done."""
+    def _begin_target(self, run_id: str, name: str) -> dict[str, Any]:
+        """If the run may go on, take the host's lock and wait until Octopus runs nothing there; nothing is done yet."""
+        go = self._may_begin(run_id, name)
+        idle = self._rotation.wait_until_idle(run_id, name) if go is Go.NOW else {}
+        return {"go": go.value, "busy": idle.get("what", "")}
+
+    def _may_begin(self, run_id: str, name: str) -> Go:
         gear = self._gear
         go = gear.control.may_begin(run_id)
         if go is not Go.NOW:
-            return go.value
+            return go
         facts = gear.ledger.target(run_id, name).facts
         if problem := gear.breaker.problem(self._rotation.endpoint(facts)):
             gear.control.stop_itself(run_id, f"{problem}, and more tries would lock the account")
-            return Go.NEVER.value
+            return Go.NEVER
         host = facts.host
         assert host is not None
         holder = gear.ledger.lock_host(host.address, run_id)
         if holder != run_id:
             self._skip(run_id, name, f"the run {holder} is working on its host {host.address}")
-            return Go.NEVER.value
-        return Go.NOW.value
+            return Go.NEVER
+        return Go.NOW
 
     def _undo_target(self, run_id: str, name: str, failed: str, what: str, new: str | None) -> None:
         gear = self._gear

@@ -53,6 +53,8 @@ MAX_RECOVERIES = 50
 """How often a workflow is resumed after crashes before it is given up."""
 DELETED_AT_ONCE = 500
 """Workflows that one transaction deletes."""
+READ_AT_ONCE = 500
+"""Workflows whose results one query reads."""
 FROZEN_SECONDS = 1.0
 """How often a step that may not begin looks whether it may."""
 RUNS_AT_ONCE = 50
@@ -399,19 +401,35 @@ def _all(workflow: Callable[..., T], calls: Mapping[str, tuple[str, ...]]) -> di
     """
     if _Current.leaving.is_set():
         raise Leaving
-    handles = {}
-    for target, (workflow_id, *arguments) in calls.items():
+    for workflow_id, *arguments in calls.values():
         with SetWorkflowID(workflow_id):
-            handles[target] = DBOS.enqueue_workflow("targets", workflow, *arguments)
+            DBOS.enqueue_workflow("targets", workflow, *arguments)
     _wait_for_children()
-    results: dict[str, T | dict[str, Any]] = {}
-    for target, handle in handles.items():
-        try:
-            results[target] = handle.get_result()
-        except Exception as error:  # noqa: BLE001  # alike live and replayed, where it is another class
-            what = Unexpected("the work on it", _class_of(error)).sentence
-            results[target] = {"ok": False, "ready": False, "what": what}
+    # all in one step: asked for one by one, each would be recorded as a step of its own
+    results: dict[str, Any] = DBOS.run_step({"name": "results"}, _patiently, "results", _results, _ids(calls))
     return results
+
+
+def _ids(calls: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    return {target: workflow_id for target, (workflow_id, *_) in calls.items()}
+
+
+def _results(ids: Mapping[str, str]) -> dict[str, Any]:
+    """Return what workflows that have ended returned, by target; see `_all` for one that ended by an error."""
+    found = _elsewhere(_ended, list(ids.values()))
+    return {target: found[workflow_id] for target, workflow_id in ids.items()}
+
+
+def _ended(ids: Sequence[str]) -> dict[str, Any]:
+    found = {}
+    for begin in range(0, len(ids), READ_AT_ONCE):
+        for status in DBOS.list_workflows(workflow_ids=list(ids[begin : begin + READ_AT_ONCE]), load_input=False):
+            found[status.workflow_id] = status.output
+            if status.status in BROKEN_OFF:
+                error = _class_of(status.error) if status.error else status.status
+                what = Unexpected("the work on it", error).sentence
+                found[status.workflow_id] = {"ok": False, "ready": False, "what": what}
+    return found
 
 
 def _class_of(error: Exception) -> str:
@@ -441,19 +459,23 @@ def _patiently(name: str, function: Callable[..., T], *arguments: Any) -> T:
 def _wait_for_children() -> None:
     """Wait until this workflow's children have ended; Leaving as soon as the bot stops: nobody waits for a parent.
 
-    It is asked for on another thread: asked for inside a workflow it would be recorded as a step. The price of one look
-    does not grow with the number of children.
+    The price of one look does not grow with the number of children.
     """
     parent = DBOS.workflow_id
     assert parent
-    with ThreadPoolExecutor(1, thread_name_prefix="children") as elsewhere:
-        while True:
-            if _Current.leaving.is_set():
-                raise Leaving
-            if not elsewhere.submit(_has_children, parent).result():
-                return
-            if _Current.leaving.wait(CHILD_SECONDS):
-                raise Leaving
+    while True:
+        if _Current.leaving.is_set():
+            raise Leaving
+        if not _elsewhere(_has_children, parent):
+            return
+        if _Current.leaving.wait(CHILD_SECONDS):
+            raise Leaving
+
+
+def _elsewhere(ask: Callable[..., T], *arguments: Any) -> T:
+    """Ask DBOS something on another thread: asked inside a workflow it would be recorded as a step."""
+    with ThreadPoolExecutor(1, thread_name_prefix="children") as thread:
+        return thread.submit(ask, *arguments).result()
 
 
 def _has_children(parent: str) -> bool:

@@ -1,6 +1,5 @@
 """The ledger: what was proposed, decided and done, durable before it is acted upon."""
 
-import json
 import secrets as randomness
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -29,6 +28,7 @@ from bot.domain.run import (
 )
 from bot.runs import tables
 from bot.runs.plans import Plans
+from bot.runs.step_notes import StepNotes, dump_steps, load_steps
 
 _ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
 """Letters and digits that nobody confuses when reading a run's name aloud."""
@@ -48,6 +48,8 @@ class Ledger:
         self._engine = engine
         self._clock = clock
         self._plans = Plans(self._read_plan)
+        self.notes = StepNotes(engine, clock)
+        """Where steps stand, as far as it is not written yet."""
 
     def propose(
         self,
@@ -134,6 +136,7 @@ class Ledger:
 
     def progress(self, run_id: str, names: Iterable[str]) -> list[TargetProgress]:
         """Return how far these targets of a run are, in the plan's order."""
+        self.notes.flush()
         found: list[TargetProgress] = []
         wanted, columns = list(names), tables.progress.c
         with self._engine.connect() as connection:
@@ -266,20 +269,7 @@ class Ledger:
 
     def steps(self, run_id: str, target: str, states: Mapping[StepKind, StepState], detail: str = "") -> None:
         """Note where some steps of one target stand; what stands there already is not written again."""
-        where = (tables.progress.c.run_id == run_id, tables.progress.c.target == target)
-        with self._engine.begin() as connection:
-            row = connection.execute(sa.select(tables.progress.c.steps, tables.progress.c.began).where(*where)).first()
-            if row is None:
-                return
-            before = _load_steps(row.steps)
-            steps = tuple(
-                StepProgress(step=s.step, state=states[s.step], detail=detail) if s.step in states else s
-                for s in before
-            )
-            if steps == before and row.began:
-                return
-            began = row.began or self._clock.now().isoformat()
-            connection.execute(tables.progress.update().where(*where).values(steps=_dump_steps(steps), began=began))
+        self.notes.note(run_id, target, states, detail)
 
     def began(self, run_id: str, target: str) -> datetime:
         """Return when the first step of a target began; now, if none has."""
@@ -303,6 +293,7 @@ class Ledger:
                 .values(outcome=codec.dumps(outcome), kind=outcome.kind.value)
             )
             is_new = changed.rowcount == 1
+        self.notes.ended(run_id, outcome.target)
         if is_new:
             kind = outcome.kind.name.lower()
             telemetry.TARGETS.labels(outcome=kind).inc()
@@ -312,6 +303,7 @@ class Ledger:
         return is_new
 
     def _run(self, row: sa.Row[tuple[object, ...]]) -> Run:
+        self.notes.flush()
         plan, columns = self.plan(row.id), tables.progress.c
         query = sa.select(tables.progress).where(columns.run_id == row.id).order_by(columns.position)
         with self._engine.connect() as connection:
@@ -425,21 +417,12 @@ def insert_new(connection: sa.Connection, table: sa.Table, **values: object) -> 
     return connection.execute(statement).first() is not None
 
 
-def _dump_steps(steps: Sequence[StepProgress]) -> str:
-    return json.dumps([codec.dump(s) for s in steps])
-
-
 @lru_cache(maxsize=256)
 def _pending(steps: tuple[StepKind, ...]) -> str:
-    return _dump_steps([StepProgress(step=s, state=StepState.PENDING) for s in steps])
+    return dump_steps([StepProgress(step=s, state=StepState.PENDING) for s in steps])
 
 
-# Most targets of a fleet are at the same place, and what has become of one does not change: read once, used often.
-
-
-@lru_cache(maxsize=20_000)
-def _load_steps(text: str) -> tuple[StepProgress, ...]:
-    return tuple(codec.load(StepProgress, s) for s in json.loads(text))
+# What has become of a target does not change: read once, used often.
 
 
 @lru_cache(maxsize=20_000)
@@ -450,6 +433,6 @@ def _load_outcome(text: str) -> Outcome:
 def _progress(row: sa.Row[tuple[object, ...]]) -> TargetProgress:
     return TargetProgress(
         name=row.target,
-        steps=_load_steps(row.steps),
+        steps=load_steps(row.steps),
         outcome=_load_outcome(row.outcome) if row.outcome else None,
     )

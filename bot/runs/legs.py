@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import groupby
 
 from bot.domain.plan import StepKind
 from bot.windows.hands import Action
@@ -21,16 +22,17 @@ REPLACES = {StepKind.IMPORT, StepKind.MAKE, StepKind.RESTORE}
 
 
 class LegKind(StrEnum):
-    """Who does a leg."""
+    """Where a leg is done."""
 
     VISIT = "visit"
-    SERVED = "served"
-    RECORD = "record"
+    """On the host."""
+    OUTSIDE = "outside"
+    """From the bot: a look at what is served, and the records in Octopus."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leg:
-    """One stretch of a rotation: a visit to the host, a look from outside, or the records."""
+    """One stretch of a rotation: a visit to the host, or what is done from outside."""
 
     kind: LegKind
     steps: tuple[StepKind, ...]
@@ -48,17 +50,8 @@ class Leg:
 
 def legs_of(steps: tuple[StepKind, ...]) -> tuple[Leg, ...]:
     """Return the legs of a target's steps; waiting and the health check are the run's, not a leg's."""
-    legs: list[Leg] = []
-    visit: list[StepKind] = []
-    for step in (*steps, StepKind.HEALTH):
-        if step in ON_HOST:
-            visit.append(step)
-            continue
-        if visit:
-            legs.append(Leg(kind=LegKind.VISIT, steps=tuple(visit)))
-            visit = []
-        if step is StepKind.SERVED:
-            legs.append(Leg(kind=LegKind.SERVED, steps=(step,)))
-        elif step is StepKind.RECORD:
-            legs.append(Leg(kind=LegKind.RECORD, steps=(step,)))
-    return tuple(legs)
+    mine = [s for s in steps if s in ON_HOST or s in (StepKind.SERVED, StepKind.RECORD)]
+    return tuple(
+        Leg(kind=LegKind.VISIT if on_host else LegKind.OUTSIDE, steps=tuple(group))
+        for on_host, group in groupby(mine, ON_HOST.__contains__)
+    )

@@ -48,7 +48,8 @@ class DurableOutbox:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._is_shared = engine.dialect.name == "postgresql"
+        self.is_shared = engine.dialect.name == "postgresql"
+        """Whether other bots may send what this one puts in."""
         self._make: Callable[[str], Made | None] = lambda _: None
         self._lock = threading.Lock()
         self._marked: dict[str, None] = {}
@@ -61,7 +62,7 @@ class DurableOutbox:
 
     def mark(self, key: str) -> bool:
         """Note that a message has changed, to be made when it is about to be sent; return False if there is none."""
-        if self._is_shared:
+        if self.is_shared:
             return self._mark_for_all(key)
         if key not in self._open:
             with self._engine.connect() as connection:
@@ -94,7 +95,7 @@ class DurableOutbox:
         """Return a marked message as it should stand now; None where Slack has it so already."""
         with self._lock:
             self._marked.pop(post.key, None)
-        if self._is_shared:
+        if self.is_shared:
             # before it is made: what changes from now on marks it again
             with self._engine.begin() as connection:
                 connection.execute(posts.update().where(posts.c.key == post.key).values(stale=False))
@@ -143,7 +144,7 @@ class DurableOutbox:
         """Return messages whose newest version is not in Slack yet, oldest first; replies only once their parent is."""
         with self._lock:
             marked = list(self._marked)[:limit]
-        found = {p.key: p for p in self._posts(_DUE_OR_STALE if self._is_shared else _DUE, limit=limit)}
+        found = {p.key: p for p in self._posts(_DUE_OR_STALE if self.is_shared else _DUE, limit=limit)}
         if marked:
             # asked apart from the others, so that each question has an index
             found |= {p.key: replace(p, stale=True) for p in self._posts(_NAMED, keys=marked, limit=limit)}

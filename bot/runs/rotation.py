@@ -132,11 +132,10 @@ class Rotation:
         problem = _contradiction(target, leg, applied, expected)
         if problem:
             step, what = problem
-            gear.ledger.step(run_id, name, step, StepState.ERROR, what)
-            gear.announcer.root(run_id)
+            note(gear, run_id, name, step, StepState.ERROR, what)
             return {"ok": False, "step": step.value, "what": what, "begun": True, "uncertain": False}
         gear.ledger.steps(run_id, name, dict.fromkeys(leg.steps, StepState.COMPLETE))
-        gear.announcer.root(run_id)
+        gear.announcer.noted(run_id)
         result = applied.new or applied.configured
         if leg.replaces and result:
             gear.audit.append(
@@ -280,7 +279,19 @@ class Rotation:
             self.endpoint(facts), loopback_seconds=deadlines.loopback, deadline=deadlines.inspect_host
         )
 
-    def served(self, run_id: str, name: str, new: str) -> dict[str, Any]:
+    def outside(self, run_id: str, name: str, leg_number: int, old: str, new: str) -> dict[str, Any]:
+        """Do a leg that is not done on the host; the result is that of the step which failed, or of the last one."""
+        result: dict[str, Any] = {"ok": True}
+        for step in self.legs(run_id, name)[leg_number].steps:
+            if step is StepKind.SERVED:
+                result = self._served(run_id, name, new)
+            else:
+                result = self._record(run_id, name, old, new)
+            if not result["ok"]:
+                break
+        return result
+
+    def _served(self, run_id: str, name: str, new: str) -> dict[str, Any]:
         """See the new certificate served from outside, where it could be seen before.
 
         A place that saw nothing before is no witness; one that fell silent is reported; only one that still sees
@@ -316,7 +327,7 @@ class Rotation:
                 return seen
             gear.clock.sleep(LOOK_SECONDS)
 
-    def record(self, run_id: str, name: str, old: str, new: str) -> dict[str, Any]:
+    def _record(self, run_id: str, name: str, old: str, new: str) -> dict[str, Any]:
         """Correct the thumbprint in every record; one that vanished is reported, never made again."""
         gear = self._gear
         target = gear.ledger.target(run_id, name)

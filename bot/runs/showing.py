@@ -17,7 +17,7 @@ CHANGING = frozenset({StepKind.RECORD, StepKind.DRAIN, StepKind.UNDRAIN})
 def note(gear: Gear, run_id: str, name: str, step: StepKind, state: StepState, detail: str = "") -> None:
     """Show where a step stands."""
     gear.ledger.step(run_id, name, step, state, detail)
-    gear.announcer.root(run_id)
+    gear.announcer.noted(run_id)
 
 
 @contextmanager
