@@ -20,6 +20,7 @@ import structlog
 from bot.clock import Clock
 from bot.domain.errors import UserError
 from bot.runs import tables
+from bot.runs.prepared import Prepared
 from bot.secrets import Secret
 
 log = structlog.get_logger("octocert.audit")
@@ -32,6 +33,10 @@ _APPEND_LOCK = 4_206_902
 """Key of the Postgres advisory lock under which one entry at a time is appended."""
 _PAGE = 500
 """Entries that are read at once."""
+
+_KNOWN = Prepared(sa.select(tables.audit.c.seq).where(tables.audit.c.key == sa.bindparam("key")))
+_LAST = Prepared(sa.select(tables.audit.c.seq, tables.audit.c.hash).order_by(tables.audit.c.seq.desc()).limit(1))
+_INSERT = Prepared(tables.audit.insert(), ("seq", "key", "entry", "hash"))
 
 ReadKey = Callable[[], Secret]
 """Reads the key of the chain where it is used; it is never kept."""
@@ -117,7 +122,7 @@ class AuditLog:
                     # by itself it would take its lock at the first write, after our read: a terminal writes, too
                     connection.exec_driver_sql("BEGIN IMMEDIATE")
                 key = key[:400]
-                if connection.execute(sa.select(tables.audit.c.seq).where(tables.audit.c.key == key)).first():
+                if _KNOWN.run(connection, key=key).first():
                     return None
                 entry = make(connection)
                 if entry is None:
@@ -133,7 +138,7 @@ class AuditLog:
                 }
                 text = json.dumps(body, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
                 head = Head(last.count + 1, self._hash(text.encode(), keyed=self._key is not None))
-                connection.execute(tables.audit.insert().values(seq=head.count, key=key, entry=text, hash=head.hash))
+                _INSERT.run(connection, seq=head.count, key=key, entry=text, hash=head.hash)
             self._note(head)  # under the same lock: it must neither be torn nor go back
         log.info("audit", head=head.hash, count=head.count, **{k: v for k, v in asdict(entry).items() if v})
         return entry
@@ -145,8 +150,7 @@ class AuditLog:
         return hmac.new(self._key().reveal().encode(), text, hashlib.sha256).hexdigest()
 
     def _head(self, connection: sa.Connection) -> Head:
-        query = sa.select(tables.audit.c.seq, tables.audit.c.hash).order_by(tables.audit.c.seq.desc()).limit(1)
-        last = connection.execute(query).first()
+        last = _LAST.run(connection).first()
         return Head(last.seq, last.hash) if last else Head(0, BEGINNING)
 
     def head(self) -> Head:

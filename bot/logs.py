@@ -59,14 +59,18 @@ class _Hidden:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._values: frozenset[str] = frozenset()
         self._spellings: frozenset[str] = frozenset()
         self.pattern = _NOTHING
 
     def add(self, value: str) -> None:
+        if value in self._values:  # secrets are read where they are used, so again and again
+            return
         spellings = {s for s in _spellings(value) if len(s) >= SHORTEST}
         with self._lock:
             if spellings <= self._spellings:
                 return
+            self._values |= {value}
             self._spellings |= spellings
             # The longest first, so that a value that holds another one goes as a whole.
             ordered = sorted(self._spellings, key=lambda s: (-len(s), s))

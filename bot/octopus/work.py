@@ -1,5 +1,7 @@
 """Who works on a target now, and who will soon: what must end before its service is stopped."""
 
+import threading
+from concurrent.futures import Future
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +11,8 @@ from bot.octopus.wire import Wire
 
 SCHEDULED_SECONDS = 60
 """A queued task that begins later than this is scheduled work; an earlier one may be a matter of two clocks."""
+SHARED_SECONDS = 1.0
+"""How old an answer may be that several ask for: a fleet asks the same for each of its targets."""
 _NEWEST = 200
 """How many of a target's newest deployments and runbook runs are looked at; a running one is among them."""
 _OVER = {"Success", "Failed", "Canceled", "TimedOut"}
@@ -21,6 +25,8 @@ class Work:
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
+        self._lock = threading.Lock()
+        self._asked: dict[tuple[Any, ...], tuple[float, Future[list[Document]]]] = {}
 
     def on(self, record: Record, lookahead: timedelta | None) -> tuple[TaskInfo, ...]:
         """Return the tasks that work on a record now, and those scheduled to begin within `lookahead` (with `start`).
@@ -59,6 +65,26 @@ class Work:
         return found
 
     def _active(self, space_id: str, parameters: dict[str, str]) -> list[Document]:
+        """Return the tasks of a space that are not over; who asks within a second of another one gets its answer."""
+        key = (space_id, *sorted(parameters.items()))
+        now = self._wire.clock.monotonic()
+        with self._lock:
+            known = self._asked.get(key)
+            is_mine = known is None or now - known[0] > SHARED_SECONDS
+            if known is None or is_mine:
+                known = self._asked[key] = (now, Future())
+        answer = known[1]
+        if is_mine:
+            try:
+                answer.set_result(self._ask_active(space_id, parameters))
+            except BaseException as error:
+                with self._lock:
+                    self._asked.pop(key, None)
+                answer.set_exception(error)
+                raise
+        return answer.result()
+
+    def _ask_active(self, space_id: str, parameters: dict[str, str]) -> list[Document]:
         tasks = self._wire.get_all(f"/api/{space_id}/tasks", {"active": True, **parameters})
         return [task for task in tasks if isinstance(task, dict) and isinstance(task.get("Id"), str)]
 

@@ -161,9 +161,11 @@ class Announcer:
     def _is_fleet(self, run_id: str) -> bool:
         return len(self._ledger.plan(run_id).subjects) > FLEET
 
-    def outcome(self, run_id: str, target: str) -> None:
+    def outcome(self, run_id: str, target: str, kind: OutcomeKind) -> None:
         """Say what became of one target; of a fleet only failures, and not more of them than people would read."""
         self.root(run_id)
+        if self._is_fleet(run_id) and not self._is_told(run_id, kind):
+            return
         outcome = next((p.outcome for p in self._ledger.progress(run_id, [target])), None)
         if outcome is None:
             return

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.schema import ScalarElementColumnDefault
 
 from bot import telemetry
 from bot.clock import Clock
@@ -28,12 +29,38 @@ from bot.domain.run import (
 )
 from bot.runs import tables
 from bot.runs.plans import Plans
+from bot.runs.prepared import Prepared
 from bot.runs.step_notes import StepNotes, dump_steps, load_steps
 
 _ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
 """Letters and digits that nobody confuses when reading a run's name aloud."""
 _AT_ONCE = 500
 """Names in one query; SQLite takes 32 766 parameters, older ones 999."""
+
+
+_RUN, _TARGET = tables.progress.c.run_id == sa.bindparam("run"), tables.progress.c.target == sa.bindparam("of_target")
+_THE_RUN = tables.runs.c.id == sa.bindparam("run")
+_STANDING = Prepared(
+    sa.select(tables.runs.c.state, tables.runs.c.stopped_by, tables.runs.c.stopped_why, tables.runs.c.hold).where(
+        _THE_RUN
+    )
+)
+_ENDED = Prepared(
+    sa.select(tables.progress.c.kind, sa.func.count().label("number"))
+    .where(_RUN, tables.progress.c.kind.is_not(None))
+    .group_by(tables.progress.c.kind)
+)
+_DECISION = Prepared(sa.select(tables.runs.c.decision).where(_THE_RUN))
+_BEGAN = Prepared(sa.select(tables.progress.c.began).where(_RUN, _TARGET))
+_OUTCOME = Prepared(
+    tables.progress.update()
+    .where(_RUN, _TARGET, tables.progress.c.outcome.is_(None))
+    .values(outcome=sa.bindparam("new_outcome"), kind=sa.bindparam("new_kind"))
+)
+_FREEZE = Prepared(
+    sa.select(tables.freezes).where(tables.freezes.c.lifted.is_(None)).order_by(tables.freezes.c.id).limit(1)
+)
+_INSERTS: dict[tuple[str, tuple[str, ...], str], Prepared] = {}
 
 
 def new_run_id() -> str:
@@ -107,18 +134,11 @@ class Ledger:
 
     def standing(self, run_id: str) -> Standing:
         """Return where a run stands, at the price of two short reads however many targets it has; KeyError if none."""
-        runs, progress = tables.runs.c, tables.progress.c
-        about = sa.select(runs.state, runs.stopped_by, runs.stopped_why, runs.hold).where(runs.id == run_id)
-        ended = (
-            sa.select(progress.kind, sa.func.count().label("number"))
-            .where(progress.run_id == run_id, progress.kind.is_not(None))
-            .group_by(progress.kind)
-        )
         with self._engine.connect() as connection:
-            row = connection.execute(about).first()
+            row = _STANDING.run(connection, run=run_id).first()
             if row is None:
                 raise KeyError(run_id)
-            counts = {OutcomeKind(r.kind): r.number for r in connection.execute(ended)}
+            counts = {OutcomeKind(r.kind): r.number for r in _ENDED.run(connection, run=run_id)}
         return Standing(
             state=RunState(row.state),
             stopped_by=row.stopped_by,
@@ -129,9 +149,8 @@ class Ledger:
 
     def decision(self, run_id: str) -> Decision | None:
         """Return who decided about a run, None while nobody has."""
-        query = sa.select(tables.runs.c.decision).where(tables.runs.c.id == run_id)
         with self._engine.connect() as connection:
-            text = connection.execute(query).scalar()
+            text = _DECISION.run(connection, run=run_id).scalar()
         return codec.loads(Decision, text) if text else None
 
     def progress(self, run_id: str, names: Iterable[str]) -> list[TargetProgress]:
@@ -273,26 +292,14 @@ class Ledger:
 
     def began(self, run_id: str, target: str) -> datetime:
         """Return when the first step of a target began; now, if none has."""
-        query = sa.select(tables.progress.c.began).where(
-            tables.progress.c.run_id == run_id, tables.progress.c.target == target
-        )
         with self._engine.connect() as connection:
-            began = connection.execute(query).scalar()
+            began = _BEGAN.run(connection, run=run_id, of_target=target).scalar()
         return datetime.fromisoformat(began) if began else self._clock.now()
 
-    def outcome(self, run_id: str, outcome: Outcome) -> bool:
-        """Store what became of a target; the first outcome stands. Return whether this call stored it."""
-        with self._engine.begin() as connection:
-            changed = connection.execute(
-                tables.progress.update()
-                .where(
-                    tables.progress.c.run_id == run_id,
-                    tables.progress.c.target == outcome.target,
-                    tables.progress.c.outcome.is_(None),
-                )
-                .values(outcome=codec.dumps(outcome), kind=outcome.kind.value)
-            )
-            is_new = changed.rowcount == 1
+    def outcome(self, run_id: str, outcome: Outcome, within: sa.Connection) -> bool:
+        """Store what became of a target within a transaction; the first outcome stands. Return whether this is it."""
+        told = {"new_outcome": codec.dumps(outcome), "new_kind": outcome.kind.value}
+        is_new = _OUTCOME.run(within, run=run_id, of_target=outcome.target, **told).rowcount == 1
         self.notes.ended(run_id, outcome.target)
         if is_new:
             kind = outcome.kind.name.lower()
@@ -400,21 +407,23 @@ class Ledger:
 
 def freeze_in_force(connection: sa.Connection) -> Freeze | None:
     """Return the freeze that nobody has lifted yet, None if nothing is frozen."""
-    freezes = tables.freezes.c
-    query = sa.select(tables.freezes).where(freezes.lifted.is_(None)).order_by(freezes.id).limit(1)
-    row = connection.execute(query).first()
+    row = _FREEZE.run(connection).first()
     return Freeze(by=row.by, reason=row.reason, at=datetime.fromisoformat(row.at)) if row else None
 
 
-def insert_new(connection: sa.Connection, table: sa.Table, **values: object) -> bool:
+def insert_new(connection: sa.Connection, table: sa.Table, **values: str | float | None) -> bool:
     """Insert a row unless one with its key is there already; return whether this call did it."""
-    key = next(iter(table.primary_key.columns))
-    # asked by RETURNING: the row count of such a statement is not told on Postgres
-    if connection.dialect.name == "postgresql":
-        statement = postgresql.insert(table).values(**values).on_conflict_do_nothing().returning(key)
-    else:
-        statement = sqlite.insert(table).values(**values).on_conflict_do_nothing().returning(key)
-    return connection.execute(statement).first() is not None
+    values = {
+        c.name: c.default.arg for c in table.columns if isinstance(c.default, ScalarElementColumnDefault)
+    } | values
+    columns = tuple(values)
+    known = _INSERTS.get((table.name, columns, connection.dialect.name))
+    if known is None:
+        # asked by RETURNING: the row count of such a statement is not told on Postgres
+        kind = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+        new = kind(table).on_conflict_do_nothing().returning(next(iter(table.primary_key.columns)))
+        known = _INSERTS[table.name, columns, connection.dialect.name] = Prepared(new, columns)
+    return known.run(connection, **values).first() is not None
 
 
 @lru_cache(maxsize=256)

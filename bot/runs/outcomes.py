@@ -1,5 +1,7 @@
 """Outcomes: what became of each target, stored, audited and announced, once however often a step is repeated."""
 
+import sqlalchemy as sa
+
 from bot.audit import Entry
 from bot.domain.facts import Health
 from bot.domain.plan import StepKind
@@ -53,23 +55,24 @@ class Outcomes:
             advice=advice,
             failed_step=failed,
         )
-        # The audit entry comes before the message that announces it; both are keyed, so a repeated step adds nothing.
-        gear.audit.append(
-            f"{run_id}:{name}:outcome",
-            Entry(
-                kind="outcome",
-                run=run_id,
-                target=name,
-                digest=subject.digest,
-                old=old,
-                new=outcome.new or "",
-                what=" ".join(t for t in (kind.value + ".", what, undone, now) if t),
-            ),
+        entry = Entry(
+            kind="outcome",
+            run=run_id,
+            target=name,
+            digest=subject.digest,
+            old=old,
+            new=outcome.new or "",
+            what=" ".join(t for t in (kind.value + ".", what, undone, now) if t),
         )
-        gear.ledger.outcome(run_id, outcome)
+
+        def stored(connection: sa.Connection) -> Entry | None:
+            return entry if gear.ledger.outcome(run_id, outcome, connection) else None
+
+        # Outcome and entry are there both or neither, and before the message; a repeated step adds nothing.
+        gear.audit.append_if(f"{run_id}:{name}:outcome", stored)
         if failed and failed is not StepKind.HEALTH:
             gear.ledger.step(run_id, name, failed, StepState.ERROR, what)
         if announce:
-            gear.announcer.outcome(run_id, name)
+            gear.announcer.outcome(run_id, name, kind)
         else:
             gear.announcer.root(run_id)

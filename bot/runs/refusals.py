@@ -34,7 +34,12 @@ class SharedBoard:
     def note(self, account: str, host: str, *, opens: bool) -> None:
         """Note that a host refused an account."""
         self._own.note(account, host, opens=opens)
-        values = {"account": account[:300], "host": host[:300], "opens": opens, "at": self._clock.now().isoformat()}
+        values: dict[str, str | float | None] = {
+            "account": account[:300],
+            "host": host[:300],
+            "opens": opens,
+            "at": self._clock.now().isoformat(),
+        }
         try:
             with self._engine.begin() as connection:
                 insert_new(connection, refusals, **values)

@@ -29,6 +29,7 @@ class Desk:
 
     def __init__(self, database: Database, targets: int = 3, **options: Any) -> None:
         self.clock = FakeClock()
+        self.engine = database.engine
         self.ledger = Ledger(database.engine, self.clock)
         self.outbox = DurableOutbox(database.engine)
         self.audit = AuditLog(database.engine, self.clock)
@@ -43,7 +44,8 @@ class Desk:
         """Have a target end in some way."""
         old = self.ledger.target(self.run_id, name).old
         outcome = Outcome(target=name, kind=kind, old=old, new=old, health=None, seconds=1.0)
-        assert self.ledger.outcome(self.run_id, outcome)
+        with self.engine.begin() as connection:
+            assert self.ledger.outcome(self.run_id, outcome, connection)
 
 
 @pytest.fixture
