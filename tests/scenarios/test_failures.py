@@ -3,7 +3,7 @@
 from datetime import timedelta
 from pathlib import Path
 
-from bot.domain.facts import ServiceState
+from bot.domain.facts import ServiceState, Style, Trust
 from tests.scenarios.town import Town
 
 
@@ -29,7 +29,7 @@ def test_an_import_that_fails_costs_no_outage(town: Town) -> None:
     thread = town.says(root, "cannot be read with the provided password")
     assert "Nothing had to be put back" in thread
     town.clock.shift = timedelta(hours=25)
-    town.wait(lambda: not list((web.host.program_data / "octocert").rglob("Tentacle.config")))
+    town.wait(lambda: not list((web.host.program_data / "octocert").glob("*/Tentacle.config")))
 
 
 def test_an_import_that_lies_is_found_out_and_undone(town: Town) -> None:
@@ -161,6 +161,24 @@ def test_a_running_deployment_is_waited_for(town: Town) -> None:
     town.end(root, 90)
     town.assert_good("web-01")
     assert town.octopus.tasks.get(task).state == "Success"
+
+
+def test_the_host_itself_looks_for_the_last_time(town: Town) -> None:
+    """A program runs under one Tentacle, which is waited for; another one trusts somebody new, and is not touched."""
+    busy, changed = town.tentacle("web-01"), town.tentacle("web-02")
+    root = town.ask("rita", "rotate web-01 web-02")
+    assert busy.service.process
+    pid, old = busy.service.process.pid, str(changed.configured)
+    busy.host.begin_child(pid, "Calamari.exe")
+    changed.trust(Trust(text="AB" * 20, style=Style.LISTENING))
+    town.press("ada", root, "Approve")
+    town.wait(lambda: "waiting for the program Calamari.exe" in town.slack.message(root.ts).content)
+    assert busy.service.process.pid == pid
+    busy.host.end_child(pid, "Calamari.exe")
+    town.end(root, 90)
+    town.assert_good("web-01")
+    assert_as_before(town, "web-02", old)
+    assert "AB" * 20 in town.says(root, "web-02 has changed since it was approved")
 
 
 def test_a_target_that_stays_busy_is_skipped(town: Town) -> None:
