@@ -1,6 +1,7 @@
 """Who works on a target now, and who will soon: what must end before its service is stopped."""
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import timedelta
 from typing import Any
@@ -65,8 +66,15 @@ class Work:
         return found
 
     def _active(self, space_id: str, parameters: dict[str, str]) -> list[Document]:
-        """Return the tasks of a space that are not over; who asks within a second of another one gets its answer."""
-        key = (space_id, *sorted(parameters.items()))
+        """Return the tasks of a space that are not over."""
+        path = f"/api/{space_id}/tasks"
+        tasks = self._shared(
+            (path, *sorted(parameters.items())), self._wire.get_all, path, {"active": True, **parameters}
+        )
+        return [task for task in tasks if isinstance(task, dict) and isinstance(task.get("Id"), str)]
+
+    def _shared(self, key: tuple[Any, ...], ask: Callable[..., list[Document]], *arguments: Any) -> list[Document]:
+        """Return an answer; who asks within a second of another one gets what that one was told."""
         now = self._wire.clock.monotonic()
         with self._lock:
             known = self._asked.get(key)
@@ -76,7 +84,7 @@ class Work:
         answer = known[1]
         if is_mine:
             try:
-                answer.set_result(self._ask_active(space_id, parameters))
+                answer.set_result(ask(*arguments))
             except BaseException as error:
                 with self._lock:
                     self._asked.pop(key, None)
@@ -84,15 +92,15 @@ class Work:
                 raise
         return answer.result()
 
-    def _ask_active(self, space_id: str, parameters: dict[str, str]) -> list[Document]:
-        tasks = self._wire.get_all(f"/api/{space_id}/tasks", {"active": True, **parameters})
-        return [task for task in tasks if isinstance(task, dict) and isinstance(task.get("Id"), str)]
-
     def _environment_ids(self, record: Record) -> list[str]:
         if record.kind is not RecordKind.TARGET or not record.environments:
             return []
-        document = self._wire.get_document(path_of(record))
-        return [e for e in document.get("EnvironmentIds") or () if isinstance(e, str)]
+        path = f"/api/{record.space_id}/environments/all"
+        ids = {e.get("Name"): e["Id"] for e in self._shared((path,), self._wire.get_list, path) if "Id" in e}
+        if not ids.keys() >= set(record.environments):  # one was renamed since the record was read
+            document = self._wire.get_document(path_of(record))
+            return [e for e in document.get("EnvironmentIds") or () if isinstance(e, str)]
+        return [ids[name] for name in record.environments]
 
     def _info(self, task: Document, *, certain: bool) -> TaskInfo:
         start = to_time(task.get("QueueTime")) if task.get("State") == "Queued" else None

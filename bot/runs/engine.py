@@ -35,10 +35,10 @@ What a workflow does between its steps (which ones, in which order, with which n
 `DBOS.patch("name")`, so that runs of the release before go on their old way. Steps themselves may change at any time.
 This text changes only if that is impossible; then the release notes must say: finish or stop all runs before.
 """
+QUEUE_SECONDS = 0.25
+"""How often a queue looks for work: people wait for it, and each look costs as much as a step, all day."""
 POLL_SECONDS = 0.1
-"""How often the queue of runs looks for work: people wait for it."""
-TARGET_SECONDS = 0.5
-"""How often the queue of targets does; each look costs as much as a step, in every bot, all day."""
+"""How often a workflow that waits for a message looks for it."""
 DRAIN_SECONDS = 20.0
 """How long running steps may go on when the bot is asked to stop; the rest is resumed at the next start."""
 CHILD_SECONDS = 0.25
@@ -230,10 +230,10 @@ class DurableEngine:
         }
         DBOS(config=config)
         DBOS.launch()
-        queues = (("runs", RUNS_AT_ONCE, POLL_SECONDS), ("targets", self._in_flight, TARGET_SECONDS))
-        for name, width, seconds in queues:
+        queues = (("runs", RUNS_AT_ONCE), ("targets", self._in_flight))
+        for name, width in queues:
             DBOS.register_queue(
-                name, worker_concurrency=width, polling_interval_sec=seconds, on_conflict="always_update"
+                name, worker_concurrency=width, polling_interval_sec=QUEUE_SECONDS, on_conflict="always_update"
             )
         self._is_launched = True
 
