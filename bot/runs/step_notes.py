@@ -17,6 +17,7 @@ from bot.domain import codec
 from bot.domain.plan import StepKind
 from bot.domain.run import StepProgress, StepState
 from bot.runs import tables
+from bot.runs.database import is_away
 
 log = structlog.get_logger("octocert.ledger")
 
@@ -58,7 +59,7 @@ class StepNotes:
             if not is_urgent:
                 self._wait()
         if is_urgent:
-            self.flush()
+            self._flush()
             with self._lock:
                 self._begun.add(key)
 
@@ -68,7 +69,18 @@ class StepNotes:
             self._begun.discard((run_id, target))
 
     def flush(self) -> None:
-        """Write what was noted until now; where that fails it is kept for the next time."""
+        """Write what was noted until now. It is kept where the database is away, which is raised as everywhere.
+
+        What the database refuses is lost: nobody shall be kept from reading by what is there to be looked at only.
+        """
+        try:
+            self._flush()
+        except sa.exc.SQLAlchemyError as error:
+            if is_away(error):
+                raise
+            log.exception("where steps stand could not be written, and is not shown")
+
+    def _flush(self) -> None:
         with self._writing:
             with self._lock:
                 pending, self._pending = self._pending, {}
@@ -76,11 +88,11 @@ class StepNotes:
                 return
             try:
                 runs = self._write(pending)
-            except BaseException:
-                with self._lock:
-                    self._pending = {
-                        key: pending.get(key, {}) | self._pending.get(key, {}) for key in (*pending, *self._pending)
-                    }
+            except sa.exc.SQLAlchemyError as error:
+                if is_away(error):
+                    with self._lock:
+                        every = (*pending, *self._pending)
+                        self._pending = {key: pending.get(key, {}) | self._pending.get(key, {}) for key in every}
                 raise
         if self._on_written:
             for run_id in runs:

@@ -100,3 +100,16 @@ def test_what_cannot_be_written_is_kept(book: Book) -> None:
     book.ledger.notes.close()
     assert book.stored("web-01", StepKind.IDLE) is StepState.COMPLETE
     assert book.stored("web-01", StepKind.BACKUP) is StepState.COMPLETE
+
+
+def test_what_the_database_refuses_keeps_nobody_from_reading(book: Book) -> None:
+    """Where steps stand is for people's eyes: it is not shown, and the run goes on."""
+    book.note("web-01", StepKind.IDLE, StepState.IN_PROGRESS)
+    trigger = "create trigger no before update on octocert_progress begin select raise(abort, 'no'); end"
+    with book.engine.begin() as connection:
+        connection.execute(sa.text(trigger))
+    book.note("web-01", StepKind.IDLE, StepState.COMPLETE)
+    (first, _) = book.ledger.run("r-1").targets
+    assert first.steps[0].state is StepState.IN_PROGRESS
+    with pytest.raises(sa.exc.IntegrityError):
+        book.note("web-01", StepKind.BACKUP, StepState.ERROR)
