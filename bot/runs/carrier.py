@@ -136,11 +136,8 @@ class RunCarrier:
                 notes += [
                     f"The record {r} is no longer in Octopus and was left so." for r in result.get("vanished", [])
                 ]
-            if "skip" in result:
-                self._step("skip", self._skip, run_id, target, result["skip"])
-                return {"ready": False}
-            if "stale" in result:
-                self._step("stale", self._stale, run_id, target, [result["stale"]])
+            if "skip" in result or "stale" in result:
+                self._step("leave", self._leave, run_id, target, result)
                 return {"ready": False}
             if not result["ok"]:
                 self._step("undo", self._undo_target, run_id, target, result["step"], result["what"], new)
@@ -229,6 +226,16 @@ class RunCarrier:
                 gear.announcer.root(run_id)
 
         return count
+
+    def _leave(self, run_id: str, name: str, result: dict[str, Any]) -> None:
+        """Leave a target as it is which its host, or the way to it, kept us from touching."""
+        gear = self._gear
+        authority = gear.ledger.plan(run_id).source.authority
+        said = gear.issuing.discard(run_id, gear.ledger.target(run_id, name), authority) if authority else ""
+        if "stale" in result:
+            self._stale(run_id, name, [t for t in (result["stale"], said) if t])
+        else:
+            self._skip(run_id, name, ". ".join(t for t in (result["skip"], said) if t).removesuffix("."))
 
     def _stale(self, run_id: str, name: str, different: list[str]) -> None:
         self._gear.announcer.stale(run_id, name, different)

@@ -49,10 +49,12 @@ NOT_BEGUN = {RemoteErrorKind.UNREACHABLE, RemoteErrorKind.AUTHENTICATION, Remote
 class NothingDone(UserError):  # noqa: N818  # it says what became of it
     """A target was not touched, and will not be: the text says why."""
 
-    def __init__(self, outcome: Literal["skip", "stale"], text: str) -> None:
+    def __init__(self, outcome: Literal["skip", "stale"], text: str, *, is_clean: bool) -> None:
         super().__init__(text)
         self.outcome = outcome
         """`stale` where it is no longer what was approved."""
+        self.is_clean = is_clean
+        """Whether it is certain that nothing of this run lies on its host."""
 
 
 class Rotation:
@@ -117,7 +119,8 @@ class Rotation:
             job = self._job(run_id, target, tuple(actions), expected, pfx, restore_run=plan.source.backup)
             applied = self._when_idle(target, as_planned(job, target), watcher.progress, is_first=is_first)
         except NothingDone as error:
-            gear.ledger.forget_copy(run_id, name)
+            if error.is_clean:
+                gear.ledger.forget_copy(run_id, name)
             return {"ok": False, error.outcome: str(error)}
         except UserError as error:
             watcher.failed(str(error))
@@ -157,7 +160,7 @@ class Rotation:
     ) -> Applied:
         """Visit the host; while a program runs under the Tentacle visit it again and again, bounded.
 
-        NothingDone where the host, or everything that was seen of it, says that it is as it was.
+        NothingDone where the host cannot be reached, stays busy, or is no longer what was approved.
         """
         gear, name = self._gear, target.name
         end, was_busy = gear.clock.monotonic() + gear.deadlines.idle, False
@@ -165,8 +168,6 @@ class Rotation:
             try:
                 applied = self.visit_host(self.endpoint(target.facts), name, job, on_progress, is_first=is_first)
             except RemoteError as error:
-                if error.reason == "stale":
-                    raise NothingDone("stale", error.said) from error
                 if error.reason != "at-work":
                     raise
                 work = error.said
@@ -176,7 +177,7 @@ class Rotation:
                 return applied
             if what := self._may_not_wait(job.run, name, end, work):
                 note(gear, job.run, name, StepKind.IDLE, StepState.ERROR, what)
-                raise NothingDone("skip", what)
+                raise NothingDone("skip", what, is_clean=is_first)
             was_busy = True
             note(gear, job.run, name, StepKind.IDLE, StepState.IN_PROGRESS, f"waiting for {work}")
             gear.clock.sleep(POLL_SECONDS)
@@ -249,7 +250,8 @@ class Rotation:
         """Visit a host; after a lost answer visit again, which reads the journal and goes on, until the deadline.
 
         RemoteError where it cannot be done; `deadline` in seconds for one visit, that of the configuration if None.
-        With `is_first` no visit of this run was begun there before: NothingDone where none can be.
+        With `is_first` no visit of this run was begun there before: NothingDone where none can be. So it is where the
+        host refuses a job that names what was planned for, because something is not so any more.
         """
         gear = self._gear
         end = gear.clock.monotonic() + gear.deadlines.host_return
@@ -259,8 +261,12 @@ class Rotation:
                 limit = deadline or gear.deadlines.visit
                 return gear.hands.apply(endpoint, job, deadline=limit, on_progress=on_progress)
             except RemoteError as error:
-                if is_first and attempt == 0 and error.kind in NOT_BEGUN:
-                    raise NothingDone("skip", f"its host could not be looked at again: {error}") from error
+                is_clean = is_first and attempt == 0
+                if is_clean and error.kind in NOT_BEGUN:
+                    what = f"its host could not be looked at again: {error}"
+                    raise NothingDone("skip", what, is_clean=True) from error
+                if job.trusted is not None and error.reason == "stale":
+                    raise NothingDone("stale", error.said, is_clean=is_clean) from error
                 pause = PAUSES[min(attempt, len(PAUSES) - 1)]
                 if error.kind not in UNCERTAIN or gear.clock.monotonic() + pause > end:
                     raise

@@ -163,6 +163,25 @@ def test_a_certificate_that_was_signed_and_not_used_is_revoked(
         assert len(vault.revoked) == int(may_revoke), "what is in force stays"
 
 
+def test_what_was_signed_for_a_host_that_is_gone_is_revoked(tmp_path: Path, vault: VaultServer) -> None:
+    """The host was there when the plan was made: its target is skipped, and the certificate is nobody's."""
+    with Town(tmp_path, extra=configured(vault, tmp_path)) as town:
+        web = town.tentacle("web-01")
+        old = str(web.configured)
+        root = town.ask("rita", "rotate web-01 --with ca:issuing")
+        web.host.faults.unreachable = True
+        town.press("ada", root, "Approve")
+        town.end(root, 90)
+        thread = town.says(root, "never put in force")
+        assert "was skipped" in thread
+        assert "the CA revoked it" in thread
+        assert vault.pki
+        assert vault.revoked == vault.pki.serials
+        assert str(web.configured) == old
+        assert town.bot
+        assert town.bot.ledger.copies(due=False) == [], "nothing lies there that would have to be swept"
+
+
 def test_a_ca_that_changed_since_the_approval_is_not_asked(town: Town) -> None:
     """Approved were another issuer's terms, so no key is made; a new plan has the new ones."""
     web = town.tentacle("web-01")
