@@ -1,6 +1,7 @@
 """What a certificate says of itself, read as tolerantly as an estate of old machines asks for."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -13,6 +14,7 @@ UNKNOWN = "?"
 """Stands where a certificate names something that nobody here can read."""
 
 
+@lru_cache(maxsize=10_000)  # a fleet's certificates are seen from several places, again and again
 def details(der: bytes) -> CertificateDetails:
     """Return the public facts of one certificate given as DER; ValueError if the bytes are no X.509 certificate.
 

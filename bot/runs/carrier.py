@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -184,15 +183,15 @@ class RunCarrier:
         try:
             index = self._inspector.index()
             by_id = {r.id: g for g in groups_of(index) for r in g.records}
-            groups = {}
-            found = {}
+            groups, found, before = {}, {}, {}
             for target in plan.targets:
                 group = next((by_id[r.id] for r in target.facts.records if r.id in by_id), None)
                 if group is not None:
                     groups[group.name] = group
                     found[target.name] = group.name
+                    before[group.name] = target.facts
             seen = self._counting(run_id, len(groups))
-            facts = {f.name: f for f in self._inspector.look(list(groups.values()), index, hosts=False, on_seen=seen)}
+            facts = {f.name: f for f in self._inspector.look(list(groups.values()), index, again=before, on_seen=seen)}
         except UserError as error:
             for target in plan.targets:
                 self._skip(run_id, target.name, f"the estate could not be looked at again: {error}")
@@ -204,7 +203,6 @@ class RunCarrier:
             if now is None:
                 self._stale(run_id, target.name, ["its records are no longer in Octopus"])
                 continue
-            now = replace(now, host=target.facts.host, instance=target.facts.instance)
             if digest_of(now, plan.request, source) != target.digest:
                 different = changes(target.facts, now, plan.request, source)
                 self._stale(run_id, target.name, different or ["what decides its steps"])
@@ -235,7 +233,8 @@ class RunCarrier:
         if "stale" in result:
             self._stale(run_id, name, [t for t in (result["stale"], said) if t])
         else:
-            self._skip(run_id, name, ". ".join(t for t in (result["skip"], said) if t).removesuffix("."))
+            why = result["skip"]
+            self._skip(run_id, name, f"{why.removesuffix('.')}. {said}" if said else why)
 
     def _stale(self, run_id: str, name: str, different: list[str]) -> None:
         self._gear.announcer.stale(run_id, name, different)

@@ -2,7 +2,7 @@
 
 import contextvars
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -82,21 +82,23 @@ class Inspector:
         deeply: bool = True,
         sighted: bool = True,
         pooled: bool = False,
-        hosts: bool = True,
+        again: Mapping[str, TargetFacts] | None = None,
         on_seen: Callable[[], None] | None = None,
     ) -> list[TargetFacts]:
         """Return the facts of these targets; `deeply` also asks Octopus for tasks, permissions and pools.
 
         `pooled` asks for pools alone: how many of their workers are healthy decides who may be away together. Without
         `sighted`, what is served is not looked at from outside, which costs Octopus a request for each target;
-        without `hosts`, no host is visited and no task asked for: both is done at each target's own turn. `on_seen` is
-        called after each target.
+        `on_seen` is called after each target.
+
+        `again` has what was seen before, by the targets' names. Then no host is visited and no task asked for: both is
+        done at each target's own turn. Octopus is asked what it sees served only where the bot saw nothing.
         """
         if not groups:
             return []
         octopus = self._tools.octopus
         server = self._looks.submit(octopus.server_thumbprint)
-        visits = _Shared(self._looks, self._host) if hosts else None
+        visits = _Shared(self._looks, self._host) if again is None else None
         pools: dict[str, tuple[Pool, ...]] = {}
         missing: tuple[str, ...] = ()
         records = [r for g in groups for r in g.records]
@@ -119,6 +121,7 @@ class Inspector:
                 current,
                 deeply,
                 sighted,
+                again.get(g.name) if again else None,
             )
             for g in groups
         ]
@@ -146,8 +149,9 @@ class Inspector:
         server: Thumbprint | None,
         deeply: bool,
         sighted: bool,
+        before: TargetFacts | None,
     ) -> TargetFacts:
-        """Look at one target; `alike` are all records with its thumbprint."""
+        """Look at one target; `alike` are all records with its thumbprint, `before` is what is not looked at again."""
         tools, first = self._tools, group.records[0]
         reach = tools.directory.reach(first)
         structlog.contextvars.bind_contextvars(target=group.name)  # in this look's own context
@@ -157,15 +161,20 @@ class Inspector:
         if sighted and first.style is Style.LISTENING:
             name, port = _host_and_port(first.uri)
             sightings.append(self._looks.submit(tools.see, name, port))
-            sightings.append(self._looks.submit(tools.octopus.discover, first))
+            if before is None or not any(s.place == "bot" and s.thumbprint for s in before.sightings):
+                sightings.append(self._looks.submit(tools.octopus.discover, first))
         work = []
         if deeply and visits:
             work = [self._looks.submit(tools.octopus.running_tasks, r, LOOKAHEAD) for r in group.records]
         host, host_error = visits.result(reach) if visits else (None, None)
         instance, instance_error = find_instance(first, host, reach.instance) if host else (None, None)
+        seen = [f.result() for f in sightings]
+        if before:
+            host, instance = before.host, before.instance
+            seen += [s for s in before.sightings if s.place not in {one.place for one in seen}]
         ids = {r.id for r in group.records}
         endpoint = endpoint_of(first)
-        _note_expiry(first.id, [f.result() for f in sightings], instance)
+        _note_expiry(first.id, seen, instance)
         return TargetFacts(
             name=group.name,
             style=first.style,
@@ -175,7 +184,7 @@ class Inspector:
             host_error=host_error,
             instance=instance,
             instance_error=instance_error,
-            sightings=tuple(f.result() for f in sightings),
+            sightings=tuple(seen),
             tasks=tuple(dict.fromkeys(t for f in work for t in _tasks(f))),
             clones=tuple(r for r in alike if r.id not in ids and endpoint_of(r) != endpoint),
             server=server,

@@ -163,5 +163,10 @@ def dump_steps(steps: Sequence[StepProgress]) -> str:
 
 @lru_cache(maxsize=20_000)
 def load_steps(text: str) -> tuple[StepProgress, ...]:
-    """Return stored steps."""
-    return tuple(codec.load(StepProgress, s) for s in json.loads(text))
+    """Return stored steps; equal ones are one object, for a fleet has thousands of them."""
+    return tuple(_one(codec.load(StepProgress, s)) for s in json.loads(text))
+
+
+@lru_cache(maxsize=20_000)
+def _one(step: StepProgress) -> StepProgress:
+    return step
