@@ -30,12 +30,14 @@ def load(kind: type[T], data: Any) -> T:
 
 def dumps(value: object) -> str:
     """Return a domain value as JSON text."""
-    return json.dumps(dump(value), separators=(",", ":"), ensure_ascii=False)
+    # at once: the plan of a fleet as plain Python values would take more memory than all the rest of it
+    return _adapter(type(value)).dump_json(value).decode()
 
 
 def loads(kind: type[T], text: str) -> T:
     """Return the domain value that `dumps` turned into `text`; ValueError if it is none."""
-    return load(kind, json.loads(text))
+    result: T = _adapter(kind).validate_json(text)
+    return result
 
 
 def canonical(value: Any) -> bytes:

@@ -61,7 +61,7 @@ class Inspector:
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
         self._targets = ThreadPoolExecutor(tools.in_flight, thread_name_prefix="inspect")
-        self._looks = ThreadPoolExecutor(tools.in_flight * 3, thread_name_prefix="look")
+        self._looks = ThreadPoolExecutor(tools.in_flight * 2, thread_name_prefix="look")
 
     def close(self) -> None:
         """Let the threads end."""
