@@ -127,7 +127,7 @@ class RunCarrier:
         old = DurableEngine.read(self._gear.ledger.target, run_id, target).old
         for number, leg in enumerate(DurableEngine.read(self._rotation.legs, run_id, target)):
             if leg.kind is LegKind.VISIT:
-                result = self._step("visit", self._rotation.visit, run_id, target, number, new)
+                result = self._visit(run_id, target, number, new)
                 new = result.get("new") or new
                 notes += [result["note"]] if result.get("note") else []
             else:
@@ -142,6 +142,17 @@ class RunCarrier:
                 self._step("undo", self._undo_target, run_id, target, result["step"], result["what"], new)
                 return {"ready": False}
         return {"ready": True, "new": new, "notes": " ".join(notes)}
+
+    def _visit(self, run_id: str, target: str, number: int, new: str | None) -> dict[str, Any]:
+        """Visit the host; where a program runs under the Tentacle come again, bounded, each time as a new step."""
+        for turn in itertools.count(1):
+            result: dict[str, Any] = self._step("visit", self._rotation.visit, run_id, target, number, new)
+            if "at_work" not in result:
+                return result
+            why = self._step("wait", self._rotation.wait_for_work, run_id, target, result["at_work"], turn)
+            if why:
+                return {"ok": False, "skip": why}
+        raise AssertionError("nobody counts to the end")
 
     def put_back(self, run_id: str, target: str, why: str) -> None:
         """Undo a target that Octopus cannot reach any more."""

@@ -47,12 +47,12 @@ NOT_BEGUN = {RemoteErrorKind.UNREACHABLE, RemoteErrorKind.AUTHENTICATION, Remote
 
 
 class NothingDone(UserError):  # noqa: N818  # it says what became of it
-    """A target was not touched, and will not be: the text says why."""
+    """A target was not touched: the text says why."""
 
-    def __init__(self, outcome: Literal["skip", "stale"], text: str, *, is_clean: bool) -> None:
+    def __init__(self, outcome: Literal["skip", "stale", "at_work"], text: str, *, is_clean: bool) -> None:
         super().__init__(text)
         self.outcome = outcome
-        """`stale` where it is no longer what was approved."""
+        """`stale` where it is no longer what was approved, `at_work` where a program runs there now."""
         self.is_clean = is_clean
         """Whether it is certain that nothing of this run lies on its host."""
 
@@ -98,7 +98,8 @@ class Rotation:
     def visit(self, run_id: str, name: str, leg_number: int, new: str | None) -> dict[str, Any]:
         """Do one visit's actions on the host, and believe only what was seen there afterwards.
 
-        A result that is not `ok` may say that nothing was done: `skip` with why, or `stale` with what is different.
+        A result that is not `ok` may say that nothing was done: `skip` with why, `stale` with what is different, or
+        `at_work` with what runs under the Tentacle and must end before.
         """
         gear = self._gear
         plan, target = gear.ledger.plan(run_id), gear.ledger.target(run_id, name)
@@ -113,16 +114,22 @@ class Rotation:
         expected = Thumbprint(new) if new else target.new
         try:
             if plan.source.authority and StepKind.IMPORT in leg.steps:
+                if StepKind.BACKUP in leg.steps:
+                    # What is not to be touched is found out before anything is signed.
+                    self._try(run_id, target, (Action.BACKUP,), watcher, is_first=is_first)
+                    is_first = False
                 expected, pfx, told = gear.issuing.certify(run_id, target, plan.source.authority, self._put_there)
             else:
                 pfx = self._pfx(plan, name, leg, expected)
             job = self._job(run_id, target, tuple(actions), expected, pfx, restore_run=plan.source.backup)
-            applied = self._when_idle(target, as_planned(job, target), watcher.progress, is_first=is_first)
+            job = as_planned(job, target)
+            applied = self.visit_host(self.endpoint(target.facts), name, job, watcher.progress, is_first=is_first)
         except NothingDone as error:
             if error.is_clean:
                 gear.ledger.forget_copy(run_id, name)
             return {"ok": False, error.outcome: str(error)}
         except UserError as error:
+            self._note_idle(run_id, name, leg)
             watcher.failed(str(error))
             uncertain = isinstance(error, RemoteError) and error.kind in UNCERTAIN
             return {
@@ -132,6 +139,7 @@ class Rotation:
                 "begun": watcher.begun,
                 "uncertain": uncertain,
             }
+        self._note_idle(run_id, name, leg)
         problem = _contradiction(target, leg, applied, expected)
         if problem:
             step, what = problem
@@ -155,32 +163,28 @@ class Rotation:
             )
         return {"ok": True, "new": str(result) if result else None, "note": told}
 
-    def _when_idle(
-        self, target: TargetPlan, job: Job, on_progress: Callable[[Progress], None], *, is_first: bool
-    ) -> Applied:
-        """Visit the host; while a program runs under the Tentacle visit it again and again, bounded.
+    def wait_for_work(self, run_id: str, name: str, work: str, turn: int) -> str:
+        """Wait a while for the end of what runs under a Tentacle; return why it is waited for no longer, or nothing."""
+        left = self._gear.deadlines.idle - (turn - 1) * POLL_SECONDS
+        what = self._may_not_wait(run_id, name, self._gear.clock.monotonic() + left, work)
+        if what:
+            note(self._gear, run_id, name, StepKind.IDLE, StepState.ERROR, what)
+        else:
+            note(self._gear, run_id, name, StepKind.IDLE, StepState.IN_PROGRESS, f"waiting for {work}")
+            self._gear.clock.sleep(POLL_SECONDS)
+        return what
 
-        NothingDone where the host cannot be reached, stays busy, or is no longer what was approved.
-        """
-        gear, name = self._gear, target.name
-        end, was_busy = gear.clock.monotonic() + gear.deadlines.idle, False
-        while True:
-            try:
-                applied = self.visit_host(self.endpoint(target.facts), name, job, on_progress, is_first=is_first)
-            except RemoteError as error:
-                if error.reason != "at-work":
-                    raise
-                work = error.said
-            else:
-                if was_busy:
-                    note(gear, job.run, name, StepKind.IDLE, StepState.COMPLETE)
-                return applied
-            if what := self._may_not_wait(job.run, name, end, work):
-                note(gear, job.run, name, StepKind.IDLE, StepState.ERROR, what)
-                raise NothingDone("skip", what, is_clean=is_first)
-            was_busy = True
-            note(gear, job.run, name, StepKind.IDLE, StepState.IN_PROGRESS, f"waiting for {work}")
-            gear.clock.sleep(POLL_SECONDS)
+    def _try(
+        self, run_id: str, target: TargetPlan, actions: tuple[Action, ...], watcher: Watcher, *, is_first: bool
+    ) -> None:
+        """Do what needs no certificate; NothingDone where the host, or the way to it, says that nothing may be done."""
+        job = as_planned(self._job(run_id, target, actions, None, None, restore_run=None), target)
+        self.visit_host(self.endpoint(target.facts), target.name, job, watcher.progress, is_first=is_first)
+
+    def _note_idle(self, run_id: str, name: str, leg: Leg) -> None:
+        """Note that nothing runs there any more, before the first visit does something."""
+        if StepKind.BACKUP in leg.steps:
+            note(self._gear, run_id, name, StepKind.IDLE, StepState.COMPLETE)
 
     def _put_there(self, run_id: str, target: TargetPlan) -> Thumbprint | None:
         """Return what is configured once no other visit of this run is at work on the host any more."""
@@ -267,6 +271,8 @@ class Rotation:
                     raise NothingDone("skip", what, is_clean=True) from error
                 if job.trusted is not None and error.reason == "stale":
                     raise NothingDone("stale", error.said, is_clean=is_clean) from error
+                if error.reason == "at-work":
+                    raise NothingDone("at_work", error.said, is_clean=is_first) from error
                 pause = PAUSES[min(attempt, len(PAUSES) - 1)]
                 if error.kind not in UNCERTAIN or gear.clock.monotonic() + pause > end:
                     raise

@@ -163,23 +163,29 @@ def test_a_certificate_that_was_signed_and_not_used_is_revoked(
         assert len(vault.revoked) == int(may_revoke), "what is in force stays"
 
 
-def test_what_was_signed_for_a_host_that_is_gone_is_revoked(tmp_path: Path, vault: VaultServer) -> None:
-    """The host was there when the plan was made: its target is skipped, and the certificate is nobody's."""
+def test_nothing_is_signed_for_a_host_that_is_gone_or_at_work(tmp_path: Path, vault: VaultServer) -> None:
+    """Both were there and idle when the plan was made: one is skipped, the other gets its one certificate later."""
     with Town(tmp_path, extra=configured(vault, tmp_path)) as town:
-        web = town.tentacle("web-01")
-        old = str(web.configured)
-        root = town.ask("rita", "rotate web-01 --with ca:issuing")
-        web.host.faults.unreachable = True
+        gone, busy = town.tentacle("web-01"), town.tentacle("web-02")
+        old = str(gone.configured)
+        root = town.ask("rita", "rotate web-01 web-02 --with ca:issuing")
+        gone.host.faults.unreachable = True
+        assert busy.service.process
+        pid = busy.service.process.pid
+        busy.host.begin_child(pid, "Calamari.exe")
         town.press("ada", root, "Approve")
-        town.end(root, 90)
-        thread = town.says(root, "never put in force")
-        assert "was skipped" in thread
-        assert "the CA revoked it" in thread
+        town.wait(lambda: "waiting for the program Calamari.exe" in town.slack.message(root.ts).content)
         assert vault.pki
-        assert set(vault.revoked) == vault.pki.serials
-        assert str(web.configured) == old
+        assert not vault.pki.serials
+        busy.host.end_child(pid, "Calamari.exe")
+        town.end(root, 90)
+        assert "web-01 was skipped" in town.says(root, "web-01 was skipped")
+        town.assert_good("web-02")
+        assert len(vault.pki.serials) == 1
+        assert str(gone.configured) == old
         assert town.bot
-        assert town.bot.ledger.copies(due=False) == [], "nothing lies there that would have to be swept"
+        left = {name for _, name in town.bot.ledger.copies(due=False)}
+        assert left == {"web-02"}, "on the other host lies nothing that would have to be swept"
 
 
 def test_a_ca_that_changed_since_the_approval_is_not_asked(town: Town) -> None:
