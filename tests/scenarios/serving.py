@@ -126,7 +126,8 @@ class ServerTown(Town):
             assert self.tentacle(name).service.state is ServiceState.RUNNING, name
         well = [n for n in (*self.reachable, "edge-01", "edge-02") if n != SHA1]
         ids = [r for n in well for r in self.sandbox.estate.records[n]]
-        assert set(self.octopus.check(*ids).values()) == {"Healthy"}
+        # one that polls comes back by itself, a moment after the last node does
+        self.wait(lambda: set(self.octopus.check(*ids).values()) == {"Healthy"}, 60)
 
     def assert_announced(self) -> None:
         """Assert that all that was done to hosts and in Octopus stood in the audit log before it was done."""
