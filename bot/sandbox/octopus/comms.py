@@ -117,8 +117,10 @@ class Comms:
 
     async def _end(self, server: asyncio.Server) -> None:
         server.close()
-        for call in list(self._open):
-            call.link.close()
+        for _ in range(4):  # what is accepted even now gets its transport a moment later
+            await asyncio.sleep(0)
+            for call in list(self._open):
+                call.link.close()
         await asyncio.sleep(0)
 
 
