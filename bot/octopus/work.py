@@ -90,7 +90,7 @@ class Work:
                     self._asked.pop(key, None)
                 answer.set_exception(error)
                 raise
-        return answer.result()
+        return answer.result()  # it comes within the time that requests are repeated for
 
     def _environment_ids(self, record: Record) -> list[str]:
         if record.kind is not RecordKind.TARGET or not record.environments:

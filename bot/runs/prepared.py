@@ -4,7 +4,6 @@ SQLAlchemy compiles `ON CONFLICT` anew at every call, and for every other statem
 knows it: in a fleet's run that was a third of the bot's work. For statements that are executed for each target.
 """
 
-import threading
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,7 +17,6 @@ class Prepared:
         self._statement = statement
         self._columns = columns
         self._compiled: dict[str, tuple[str, tuple[str, ...] | None, dict[str, Any]]] = {}
-        self._lock = threading.Lock()
 
     def run(self, connection: sa.Connection, **values: str | float | None) -> sa.CursorResult[Any]:
         """Execute it; the rows have their columns' names."""
@@ -32,7 +30,5 @@ class Prepared:
             columns = list(self._columns) if self._columns else None
             compiled: Any = self._statement.compile(dialect=dialect, column_keys=columns)  # type: ignore[attr-defined]
             order = tuple(compiled.positiontup) if compiled.positional else None
-            known = (compiled.string, order, dict(compiled.params))
-            with self._lock:
-                self._compiled[dialect.name] = known
+            known = self._compiled[dialect.name] = (compiled.string, order, dict(compiled.params))
         return known

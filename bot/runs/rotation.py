@@ -182,7 +182,7 @@ class Rotation:
         self.visit_host(self.endpoint(target.facts), target.name, job, watcher.progress, is_first=is_first)
 
     def _note_idle(self, run_id: str, name: str, leg: Leg) -> None:
-        """Note that nothing runs there any more, before the first visit does something."""
+        """Note that nothing ran there any more when the first visit began."""
         if StepKind.BACKUP in leg.steps:
             note(self._gear, run_id, name, StepKind.IDLE, StepState.COMPLETE)
 
