@@ -129,19 +129,17 @@ class _KeyPool:
             keys = self._keys.setdefault(bits, [])
             self._turn += 1
             if len(keys) < _SHARED_KEYS:
-                keys.append(fresh_key(bits))
+                keys.append(rsa.generate_private_key(65537, bits))
                 return keys[-1]
             return keys[self._turn % _SHARED_KEYS]
-
-
-def fresh_key(bits: int = 2048) -> rsa.RSAPrivateKey:
-    """Generate an RSA key."""
-    return rsa.generate_private_key(65537, bits)
 
 
 shared_keys = _KeyPool()
 authority_keys = _KeyPool()
 """Apart from the others: a CA and what it issues must not share a key."""
+host_keys = _KeyPool()
+"""What programs on hosts use as new keys. A host makes its keys itself, on a processor that we do not have: making one
+takes longer here than all else that a rotation costs."""
 
 
 def self_signed(

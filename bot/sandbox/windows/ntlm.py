@@ -12,10 +12,12 @@ import tempfile
 import threading
 from collections.abc import Mapping
 from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import spnego
+from spnego._ntlm_raw.crypto import ntowfv1
 from spnego.channel_bindings import GssChannelBindings
 
 MUTUAL = "http://schemas.dmtf.org/wbem/wsman/1/wsman/secprofile/https/mutual"
@@ -27,6 +29,7 @@ _BOUNDARY = b"--Encrypted Boundary"
 _OCTETS = b"Content-Type: application/octet-stream\r\n"
 _LENGTH = re.compile(rb"Length=(\d+)")
 _USER_FILE = "NTLM_USER_FILE"
+_SLASH = "\\"
 _BARE = spnego.NegotiateOptions.use_ntlm
 _WRAPPED = spnego.NegotiateOptions.use_negotiate
 _environment = threading.Lock()
@@ -167,14 +170,20 @@ class Login:
 
 
 def _user_file(folder: Path, accounts: Mapping[str, str]) -> Path:
-    """Write pyspnego's file of accounts, `DOMAIN:USER:PASSWORD`: each with its domain and without."""
-    lines = []
-    for account, password in accounts.items():
-        domain, _, user = account.rpartition("\\")
-        if ":" in account + password:
-            raise ValueError("no colon in names and passwords of accounts, please: pyspnego's file is split there")
-        lines += [f"{domain}:{user}:{password}\n", f":{user}:{password}\n"]
+    """Write pyspnego's file of accounts: each with its domain and without."""
     path = folder / "users"
     path.touch(mode=0o600)
-    path.write_text("".join(lines), encoding="utf-8")
+    path.write_text("".join(_lines(*one) for one in accounts.items()), encoding="utf-8")
     return path
+
+
+@lru_cache(maxsize=1000)
+def _lines(account: str, password: str) -> str:
+    """Return an account's lines, in the format of smbpasswd: with hashes, or both would be made anew at each login.
+
+    Windows keeps no LM hash either.
+    """
+    if ":" in account:
+        raise ValueError("no colon in names of accounts, please: pyspnego's file is split there")
+    rest = f":0:{bytes(16).hex()}:{ntowfv1(password).hex()}:[U]:LCT-0\n"
+    return f"{account}{rest}{account.rpartition(_SLASH)[2]}{rest}"

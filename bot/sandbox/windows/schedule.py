@@ -4,6 +4,7 @@ As much of Task Scheduler as octocert and Tentacle use: registration by XML, one
 one action. A repetition is shortened by the world's pace, start and end boundaries are not.
 """
 
+import re
 import threading
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
@@ -258,22 +259,26 @@ def watchdog_xml(host: "Host", instances: str, minutes: int) -> str:
     )
 
 
+_PIECE = re.compile(r'\\"|"|\s+|[^\s"\\]+|\\')
+"""What a command line is made of: an escaped quote, a quote, space, plain text, a backslash."""
+
+
 def split(line: str) -> list[str]:
     """Split a command line as Windows programs do (the rules of CommandLineToArgvW that matter here)."""
     words: list[str] = []
-    word, quoted, begun = "", False, False
-    for index, character in enumerate(line):
-        if character == '"' and not line[:index].endswith("\\"):
+    word: list[str] = []
+    quoted = begun = False
+    for piece in _PIECE.findall(line):
+        if piece == '"':
             quoted, begun = not quoted, True
-        elif character.isspace() and not quoted:
+        elif piece.isspace() and not quoted:
             if begun:
-                words.append(word)
-            word, begun = "", False
+                words.append("".join(word))
+            word, begun = [], False
         else:
-            if character == '"':
-                word = word[:-1]
-            word, begun = word + character, True
-    return [*words, word] if begun else words
+            word.append('"' if piece == '\\"' else piece)
+            begun = True
+    return [*words, "".join(word)] if begun else words
 
 
 def _options(arguments: list[str]) -> dict[str, str]:

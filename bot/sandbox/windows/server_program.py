@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bot.domain.facts import ServiceState
-from bot.sandbox.pki import Identity, fresh_key, self_signed
+from bot.sandbox.pki import Identity, host_keys, self_signed
 from bot.sandbox.windows import pfx
 from bot.sandbox.windows.server_instance import DEFAULT, ServerInstallation
 from bot.sandbox.windows.service import ServiceError
@@ -167,7 +167,7 @@ def _new(call: _Call) -> None:
         raise Controlled("Please specify either --export-pfx or --replace")
     call.say("Generating certificate...")
     current = call.certificate()
-    made = self_signed(SUBJECT, key=fresh_key())
+    made = self_signed(SUBJECT, key=host_keys.take(2048))
     call.say("The Octopus Server currently uses a certificate with thumbprint:", str(current.thumbprint))
     call.say("A new certificate has been generated with thumbprint:", str(made.thumbprint))
     call.host.world.record(call.host.name, "generate", str(made.thumbprint))

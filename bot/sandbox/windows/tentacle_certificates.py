@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from bot.domain.thumbprint import Thumbprint
-from bot.sandbox.pki import Identity, fresh_key, self_signed
+from bot.sandbox.pki import Identity, host_keys, self_signed
 from bot.sandbox.windows import configuration as keys
 from bot.sandbox.windows import pfx
 from bot.sandbox.windows.pfx import Entry
@@ -79,7 +79,7 @@ def new_certificate(call: Call) -> None:
         return
     if call.host.faults.import_fails:
         raise Crash(call.host.faults.import_fails, "System.Exception")
-    identity = self_signed(key=fresh_key(), not_before=None)
+    identity = self_signed(key=host_keys.take(2048), not_before=None)
     if target := file or export:
         password = None if file else call.value("pfx-password")
         data = identity.pfx(password)
