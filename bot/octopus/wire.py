@@ -259,7 +259,7 @@ class Wire:
             verify=_trust(self._ca_file),
             trust_env=False,
             follow_redirects=False,
-            limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
+            limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=8),
         )
 
 

@@ -4,14 +4,19 @@ One TLS context for many sessions, no settings from the environment, no redirect
 limits that can change from request to request, and no message in clear where messages must be sealed.
 """
 
+import contextlib
 import ssl
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
 import requests
+import spnego
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+from requests_ntlm import HttpNtlmAuth
+from spnego._ntlm_raw.crypto import ntowfv1
 from winrm.transport import Transport as WinrmTransport
 
 ANSWER_BYTES = 1024 * 1024
@@ -21,6 +26,10 @@ _PIECE = 65_536
 
 class NotWinRm(Exception):  # noqa: N818  # it says what the answer is
     """An answer that no WinRM service gives, in a few words that hold nothing of the answer."""
+
+
+class _LoginLost(Exception):  # noqa: N818  # it says what happened
+    """The connection was made anew meanwhile, and nobody is logged in on it; the host did nothing."""
 
 
 class Limits:
@@ -68,6 +77,8 @@ class Wire(WinrmTransport):
         super().__init__(**options)
         self._adapter = _Adapter(limits, context, must_seal=context is None)
         self._must_seal = context is None
+        self._is_logged_in = False
+        """Whether the adapter's connection belongs to our account: NTLM logs in connections, not requests."""
 
     @property
     def is_sealed(self) -> bool:
@@ -94,6 +105,40 @@ class Wire(WinrmTransport):
         self._fit(session)
         super().setup_encryption(session)
 
+    def send_message(self, message: str | bytes) -> bytes:
+        """Send a message and return its answer.
+
+        On a connection that NTLM has logged in nothing has to be found out any more: there the request goes without
+        what requests does for each one anew, which takes as long as the rest of it (measured).
+        """
+        if self._is_logged_in:
+            with contextlib.suppress(_LoginLost):
+                response = self._send_message_request(cast("requests.Session", self), self._prepared(message))
+                return self._get_message_response_text(response)
+            self._is_logged_in = False
+        answer = super().send_message(message)
+        self._is_logged_in = (
+            self.session is not None and isinstance(self.session.auth, HttpNtlmAuth) and not self.encryption
+        )
+        return answer
+
+    def send(self, request: requests.PreparedRequest, **_options: Any) -> requests.Response:
+        """Send a request on the connection that is logged in; in the place of the session's method of this name."""
+        response = self._adapter.send(request)
+        if response.status_code == requests.codes.unauthorized:
+            _ = response.content  # or the connection could not be used again
+            raise _LoginLost
+        return response
+
+    def _prepared(self, message: str | bytes) -> requests.PreparedRequest:
+        assert self.session is not None
+        request = requests.PreparedRequest()
+        request.method, request.url = "POST", self.endpoint
+        request.body = message.encode() if isinstance(message, str) else message
+        length = {"Content-Length": str(len(request.body))}
+        request.headers = CaseInsensitiveDict({k: str(v) for k, v in self.session.headers.items()} | length)
+        return request
+
     def forget(self) -> None:
         """Drop connection and login; the next message makes them anew.
 
@@ -101,8 +146,15 @@ class Wire(WinrmTransport):
         """
         self.close_session()
         self.encryption = None
+        self._is_logged_in = False
 
     def _fit(self, session: requests.Session) -> None:
+        if isinstance(session.auth, HttpNtlmAuth) and isinstance(session.auth.username, str):
+            # From a password pyspnego makes the LM hash, too, by DES in Python, which takes as long as a TLS handshake;
+            # NTLMv2 does not use it. What stands here goes to spnego.client as it is.
+            nt_hash = ntowfv1(session.auth.password or "").hex()
+            credential: Any = spnego.NTLMHash(session.auth.username, nt_hash=nt_hash)
+            session.auth.username = credential
         session.trust_env = False
         session.proxies = {}
         session.max_redirects = 0

@@ -1,5 +1,6 @@
 """Logins and TLS: what is refused, by whom, and what the sentence says to do."""
 
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -83,6 +84,30 @@ def test_a_certificate_is_a_login_too(play, tmp_path):
     assert play.visit(**changes) == ["hello", "facts", "done"]
     play.host.accounts.clear()
     assert_fails(failure(play, **changes), RemoteErrorKind.AUTHENTICATION, "our certificate", "certmapping")
+
+
+@pytest.mark.parametrize("scheme", ["https", "http"])
+def test_a_connection_that_ended_between_two_requests_is_logged_in_anew(play, scheme):
+    """The host may end what is idle; the program there goes on, and we come back to it."""
+    is_cut = threading.Event()
+
+    def story(program):
+        program.input()
+        program.say("hello", {"version": "5.1", "language": "FullLanguage"})
+        is_cut.wait(10)
+        program.say(*FACTS)
+        program.finish()
+
+    def cut(line):
+        if line.kind == "hello":
+            play.server.cut("web-01")
+            is_cut.set()
+
+    play.story = story
+    assert play.visit(scheme, on_line=cut) == ["hello", "facts", "done"]
+    assert play.operations["Command"] == 1
+    assert play.operations.get("refused", 0) == 0
+    assert play.open_shells == 0
 
 
 def test_an_untrusted_listener_is_refused_and_never_ignored(play, tmp_path):
