@@ -16,7 +16,7 @@ from bot.domain.planner import changes, digest_of
 from bot.domain.run import OutcomeKind, RunState, named
 from bot.runs.carrying import Doing
 from bot.runs.control import GOING, Go
-from bot.runs.engine import DurableEngine, Unexpected
+from bot.runs.engine import DurableEngine
 from bot.runs.gear import Gear
 from bot.runs.insistent import GivenUp, Insistent
 from bot.runs.inspector import Inspector
@@ -24,6 +24,7 @@ from bot.runs.legs import LegKind
 from bot.runs.moving import moved
 from bot.runs.outcomes import Outcomes
 from bot.runs.proof import UNDO, Proof
+from bot.runs.recorded import Unexpected
 from bot.runs.rotation import Rotation
 from bot.runs.server_carrier import ServerCarrier
 from bot.runs.settling import BROKEN, Settling

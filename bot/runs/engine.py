@@ -18,13 +18,15 @@ from typing import Any, ClassVar, TypeVar
 import sqlalchemy as sa
 import structlog
 from dbos import DBOS, DBOSConfig, Serializer, SetWorkflowID
+from dbos._core import WorkflowHandleFuture
 from dbos._dbos import _get_dbos_instance
 from structlog.contextvars import bound_contextvars
 
 from bot import telemetry
 from bot.runs.carrying import Carrier
 from bot.runs.database import Database, is_away
-from bot.secrets import Secret
+from bot.runs.recorded import RecordedError, Unexpected, class_of, plain
+from bot.runs.slots import Slots
 
 log = structlog.get_logger("octocert.engine")
 
@@ -35,14 +37,14 @@ What a workflow does between its steps (which ones, in which order, with which n
 `DBOS.patch("name")`, so that runs of the release before go on their old way. Steps themselves may change at any time.
 This text changes only if that is impossible; then the release notes must say: finish or stop all runs before.
 """
-QUEUE_SECONDS = 0.25
-"""How often a queue looks for work: people wait for it, and each look costs as much as a step, all day."""
 POLL_SECONDS = 0.1
 """How often a workflow that waits for a message looks for it."""
 DRAIN_SECONDS = 20.0
 """How long running steps may go on when the bot is asked to stop; the rest is resumed at the next start."""
-CHILD_SECONDS = 0.25
+CHILD_SECONDS = 0.1
 """How often a run looks whether the work on its targets has ended."""
+SLOT_SECONDS = 0.25
+"""How often who waits for a free slot looks whether the bot stops."""
 UNDER_WAY = ("PENDING", "ENQUEUED", "DELAYED")
 """DBOS's words for workflows that will go on."""
 BROKEN_OFF = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
@@ -57,8 +59,6 @@ READ_AT_ONCE = 500
 """Workflows whose results one query reads."""
 FROZEN_SECONDS = 1.0
 """How often a step that may not begin looks whether it may."""
-RUNS_AT_ONCE = 50
-"""How many runs may be carried out at the same time."""
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ class StrictJson(Serializer):
 
     def serialize(self, data: Any) -> str:
         """Return JSON; TypeError for anything that is not plain."""
-        return json.dumps(_plain(data), separators=(",", ":"))
+        return json.dumps(plain(data), separators=(",", ":"))
 
     def deserialize(self, serialized_data: str) -> Any:
         """Return what was stored; an exception comes back as RecordedError."""
@@ -80,39 +80,6 @@ class StrictJson(Serializer):
         if isinstance(value, dict) and set(value) == {"__error__"}:
             return RecordedError(value["__error__"])
         return value
-
-
-class RecordedError(Exception):
-    """An unexpected exception of a step, as it was journaled: its class name, without its text."""
-
-
-class Unexpected(Exception):  # noqa: N818  # it says what the error is
-    """A step ended with an error that nobody expected: told alike when it happens and when it is replayed."""
-
-    def __init__(self, step: str, error: str) -> None:
-        super().__init__(f"{step}: {error}")
-        self.step = step
-        self.error = error
-        """The name of the exception's class; its text may hold anything, and stands in the log only."""
-
-    @property
-    def sentence(self) -> str:
-        """What happened, as a phrase for people."""
-        return f"the step “{self.step.replace('_', ' ')}” met an error that nobody expected ({self.error})"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Secret):
-        raise TypeError("a Secret is never journaled")
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, BaseException):
-        return {"__error__": type(value).__name__}
-    raise TypeError(f"a {type(value).__name__} is never journaled")
 
 
 class Leaving(BaseException):
@@ -131,6 +98,8 @@ class _Current:
     """Whether no step may begin now."""
     at_work: ClassVar[Counter[str]] = Counter()
     """Ids of the workflows on which this process is at work."""
+    slots = Slots(1)
+    """Places for the work on single targets."""
 
 
 @contextmanager
@@ -148,6 +117,18 @@ def _at_work(**words: str) -> Iterator[Carrier]:
             del _Current.at_work[workflow]
 
 
+@contextmanager
+def _on_target(run_id: str, target: str) -> Iterator[Carrier]:
+    """Note that this workflow is at work on a target, as soon as there is a slot for it."""
+    with _at_work(run=run_id, target=target) as carrier:
+        while not _Current.leaving.is_set():
+            with _Current.slots.place(DBOS.workflow_id or "", SLOT_SECONDS) as has_slot:
+                if has_slot:
+                    yield carrier
+                    return
+        raise Leaving
+
+
 @DBOS.workflow(name="carry_out", max_recovery_attempts=MAX_RECOVERIES)
 def _carry_out(run_id: str) -> None:
     with _at_work(run=run_id) as carrier:
@@ -156,19 +137,19 @@ def _carry_out(run_id: str) -> None:
 
 @DBOS.workflow(name="replace", max_recovery_attempts=MAX_RECOVERIES)
 def _replace(run_id: str, target: str) -> dict[str, Any]:
-    with _at_work(run=run_id, target=target) as carrier:
+    with _on_target(run_id, target) as carrier:
         return carrier.replace(run_id, target)
 
 
 @DBOS.workflow(name="put_back", max_recovery_attempts=MAX_RECOVERIES)
 def _put_back(run_id: str, target: str, why: str) -> None:
-    with _at_work(run=run_id, target=target) as carrier:
+    with _on_target(run_id, target) as carrier:
         carrier.put_back(run_id, target, why)
 
 
 @DBOS.workflow(name="settle", max_recovery_attempts=MAX_RECOVERIES)
 def _settle(run_id: str, target: str, why: str) -> None:
-    with _at_work(run=run_id, target=target) as carrier:
+    with _on_target(run_id, target) as carrier:
         carrier.settle(run_id, target, why)
 
 
@@ -180,7 +161,7 @@ def _carry(run_id: str, part: str) -> None:
 
 @DBOS.workflow(name="tend", max_recovery_attempts=MAX_RECOVERIES)
 def _tend(run_id: str, target: str, task: str) -> dict[str, Any]:
-    with _at_work(run=run_id, target=target) as carrier:
+    with _on_target(run_id, target) as carrier:
         return carrier.tend(run_id, target, task)
 
 
@@ -197,7 +178,6 @@ class DurableEngine:
         frozen: Callable[[], bool] | None = None,
     ) -> None:
         self._database = database
-        self._in_flight = in_flight
         self._drain = drain
         self._is_launched = False
         self.executor = "embedded" if database.is_sqlite else f"{socket.gethostname()[:80]}-{uuid.uuid4().hex[:8]}"
@@ -207,6 +187,7 @@ class DurableEngine:
         _Current.guard = lambda: None
         _Current.carrier = carrier
         _Current.at_work.clear()
+        _Current.slots = Slots(in_flight)
         _Current.leaving = threading.Event()
         _Current.frozen = staticmethod(frozen or (lambda: False))
 
@@ -225,16 +206,10 @@ class DurableEngine:
             "serializer": StrictJson(),
             "enable_otlp": False,
             "log_level": "WARNING",
-            "max_executor_threads": self._in_flight * 2 + RUNS_AT_ONCE,
             "notification_listener_polling_interval_sec": POLL_SECONDS,
         }
         DBOS(config=config)
         DBOS.launch()
-        queues = (("runs", RUNS_AT_ONCE), ("targets", self._in_flight))
-        for name, width in queues:
-            DBOS.register_queue(
-                name, worker_concurrency=width, polling_interval_sec=QUEUE_SECONDS, on_conflict="always_update"
-            )
         self._is_launched = True
 
     def guard_by(self, guard: Callable[[], None]) -> None:
@@ -303,14 +278,14 @@ class DurableEngine:
         return not self._is_launched or active is None or bool(active.activeList())
 
     def start(self, run_id: str) -> None:
-        """Have an approved run carried out; once, however often this is called."""
+        """Have an approved run carried out, by this process with all its parts; once, however often this is called."""
         with SetWorkflowID(run_id):
-            DBOS.enqueue_workflow("runs", _carry_out, run_id)
+            DBOS.start_workflow(_carry_out, run_id)
 
     def start_part(self, run_id: str, part: str, key: str) -> None:
         """Have one part of a run of the Server carried out; once for each key, however often this is called."""
         with SetWorkflowID(f"{run_id}:{part}:{key}"):
-            DBOS.enqueue_workflow("runs", _carry, run_id, part)
+            DBOS.start_workflow(_carry, run_id, part)
 
     def broken_parts(self, run_id: str) -> set[str]:
         """Return the parts of a run that ended by an error or were given up; none while any work of it is under way.
@@ -367,11 +342,11 @@ class DurableEngine:
         try:
             return DBOS.run_step({"name": name}, measured, *arguments)
         except Exception as error:  # never BaseException: by such DBOS itself ends a workflow
-            raise Unexpected(name, _class_of(error)) from error
+            raise Unexpected(name, class_of(error)) from error
 
     @staticmethod
     def replace_all(run_id: str, targets: Sequence[str], turn: int = 1) -> dict[str, dict[str, Any]]:
-        """Replace several certificates, as many at once as the queue allows; called inside `carry_out`.
+        """Replace several certificates, as many at once as there are slots; called inside `carry_out`.
 
         A target whose turn was put off comes again with the next number.
         """
@@ -380,7 +355,7 @@ class DurableEngine:
 
     @staticmethod
     def tend_all(run_id: str, targets: Sequence[str], task: str) -> dict[str, dict[str, Any]]:
-        """Do one phase's work on several Tentacles, as many at once as the queue allows; called inside `carry`."""
+        """Do one phase's work on several Tentacles, as many at once as there are slots; called inside `carry`."""
         return _all(_tend, {t: (f"{run_id}:{task}:{t}", run_id, t, task) for t in targets})
 
     @staticmethod
@@ -402,12 +377,28 @@ def _all(workflow: Callable[..., T], calls: Mapping[str, tuple[str, ...]]) -> di
     if _Current.leaving.is_set():
         raise Leaving
     for workflow_id, *arguments in calls.values():
-        with SetWorkflowID(workflow_id):
-            DBOS.enqueue_workflow("targets", workflow, *arguments)
-    _wait_for_children()
+        _begin(workflow, workflow_id, *arguments)
+    _wait_for_children([workflow_id for workflow_id, *_ in calls.values()])
     # all in one step: asked for one by one, each would be recorded as a step of its own
     results: dict[str, Any] = DBOS.run_step({"name": "results"}, _patiently, "results", _results, _ids(calls))
     return results
+
+
+def _begin(workflow: Callable[..., Any], workflow_id: str, *arguments: str) -> None:
+    """Start a workflow as soon as there is a slot for it; one that was started before goes on by itself.
+
+    A queue of DBOS's would do the same, asking the database several times a second, all day.
+    """
+    while not _Current.slots.reserve(workflow_id, SLOT_SECONDS):
+        if _Current.leaving.is_set():
+            raise Leaving
+    handle = None
+    try:
+        with SetWorkflowID(workflow_id):
+            handle = DBOS.start_workflow(workflow, *arguments)
+    finally:
+        if not isinstance(handle, WorkflowHandleFuture):
+            _Current.slots.cancel(workflow_id)
 
 
 def _ids(calls: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
@@ -426,14 +417,10 @@ def _ended(ids: Sequence[str]) -> dict[str, Any]:
         for status in DBOS.list_workflows(workflow_ids=list(ids[begin : begin + READ_AT_ONCE]), load_input=False):
             found[status.workflow_id] = status.output
             if status.status in BROKEN_OFF:
-                error = _class_of(status.error) if status.error else status.status
+                error = class_of(status.error) if status.error else status.status
                 what = Unexpected("the work on it", error).sentence
                 found[status.workflow_id] = {"ok": False, "ready": False, "what": what}
     return found
-
-
-def _class_of(error: Exception) -> str:
-    return str(error) if isinstance(error, RecordedError) else type(error).__name__
 
 
 def _patiently(name: str, function: Callable[..., T], *arguments: Any) -> T:
@@ -456,17 +443,15 @@ def _patiently(name: str, function: Callable[..., T], *arguments: Any) -> T:
         _Current.guard()
 
 
-def _wait_for_children() -> None:
-    """Wait until this workflow's children have ended; Leaving as soon as the bot stops: nobody waits for a parent.
-
-    The price of one look does not grow with the number of children.
-    """
+def _wait_for_children(children: Sequence[str]) -> None:
+    """Wait until this workflow's children have ended; Leaving as soon as the bot stops: nobody waits for a parent."""
     parent = DBOS.workflow_id
     assert parent
     while True:
         if _Current.leaving.is_set():
             raise Leaving
-        if not _elsewhere(_has_children, parent):
+        # the database is asked only when this process is not at work on any of them
+        if not any(c in _Current.at_work for c in children) and not _elsewhere(_has_children, parent):
             return
         if _Current.leaving.wait(CHILD_SECONDS):
             raise Leaving

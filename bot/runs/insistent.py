@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from bot.runs.carrying import Doing
 from bot.runs.control import Control
-from bot.runs.engine import Unexpected
+from bot.runs.recorded import Unexpected
 
 T = TypeVar("T")
 

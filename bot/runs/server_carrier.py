@@ -10,12 +10,13 @@ from typing import Any
 
 from bot.domain.plan import NodePlan, Order, Plan, ServerPlan
 from bot.runs.carrying import Doing
-from bot.runs.engine import DurableEngine, Unexpected
+from bot.runs.engine import DurableEngine
 from bot.runs.gates import DENIED
 from bot.runs.gear import Gear
 from bot.runs.insistent import GivenUp, Insistent
 from bot.runs.node_steps import NodeSteps
 from bot.runs.proof import Proof
+from bot.runs.recorded import Unexpected
 from bot.runs.rotation import Rotation
 from bot.runs.server_breaking import ServerBreaking
 from bot.runs.server_closing import CLEAN_UP, ServerClosing

@@ -47,6 +47,24 @@ def attached(town: Town, root: Message, words: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(town.slack.workspace.file_data[file["id"]].decode())))
 
 
+def test_no_more_hosts_are_worked_on_than_may_be_in_flight(tmp_path: Path) -> None:
+    """However large the wave: as many as `[winrm] in_flight`, and those all at once."""
+    town = Town(tmp_path, hosts=20, pace=0.3)
+    config = town.sandbox.config
+    config.write_text(config.read_text(encoding="utf-8").replace("in_flight = 16", "in_flight = 3"), encoding="utf-8")
+    with town:
+        before = len(town.world.effects)
+        town.rotate("web-03 web-04 web-05 web-06 web-07 web-08 web-09 --canary 0", seconds=90)
+        at_rest, most = set[str](), 0
+        for effect in town.world.effects[before:]:
+            if effect.kind == "stop":
+                at_rest.add(effect.host)
+            elif effect.kind == "running":
+                at_rest.discard(effect.host)
+            most = max(most, len(at_rest))
+        assert most == 3
+
+
 def test_a_fleet_is_a_handful_of_messages_and_one_that_is_edited(fleet: Town) -> None:
     """No reply for each success, nor for those skipped; a failure has its own; the end has counts, lists and a CSV."""
     fleet.tentacle("web-07").host.faults.import_fails = "disk full"

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.runs.database import Database, is_away
-from bot.runs.engine import RecordedError, StrictJson
+from bot.runs.engine import StrictJson
+from bot.runs.recorded import RecordedError
 from bot.secrets import Secret
 
 PLAIN = st.recursive(

@@ -1,0 +1,44 @@
+"""Recorded: what the durable engine keeps of results and of errors, and how these come back."""
+
+from typing import Any
+
+from bot.secrets import Secret
+
+
+class RecordedError(Exception):
+    """An unexpected exception of a step, as it was journaled: its class name, without its text."""
+
+
+class Unexpected(Exception):  # noqa: N818  # it says what the error is
+    """A step ended with an error that nobody expected: told alike when it happens and when it is replayed."""
+
+    def __init__(self, step: str, error: str) -> None:
+        super().__init__(f"{step}: {error}")
+        self.step = step
+        self.error = error
+        """The name of the exception's class; its text may hold anything, and stands in the log only."""
+
+    @property
+    def sentence(self) -> str:
+        """What happened, as a phrase for people."""
+        return f"the step “{self.step.replace('_', ' ')}” met an error that nobody expected ({self.error})"
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it; TypeError for what is never journaled, a Secret above all."""
+    if isinstance(value, Secret):
+        raise TypeError("a Secret is never journaled")
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, BaseException):
+        return {"__error__": type(value).__name__}
+    raise TypeError(f"a {type(value).__name__} is never journaled")
+
+
+def class_of(error: Exception) -> str:
+    """Return the name of an exception's class, also of one that comes from the journal."""
+    return str(error) if isinstance(error, RecordedError) else type(error).__name__
