@@ -9,10 +9,11 @@ import hmac
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 import structlog
@@ -34,10 +35,14 @@ _APPEND_LOCK = 4_206_902
 _PAGE = 500
 """Entries that are read at once."""
 
-_KNOWN = Prepared(sa.select(tables.audit.c.seq).where(tables.audit.c.key == sa.bindparam("key")))
-_LAST = Prepared(sa.select(tables.audit.c.seq, tables.audit.c.hash).order_by(tables.audit.c.seq.desc()).limit(1))
+_LAST = sa.select(tables.audit.c.seq, tables.audit.c.hash).order_by(tables.audit.c.seq.desc()).limit(1)
+_LAST_AND_KNOWN = Prepared(
+    _LAST.add_columns(sa.exists().where(tables.audit.alias("known").c.key == sa.bindparam("key")).label("is_known"))
+)
 _INSERT = Prepared(tables.audit.insert(), ("seq", "key", "entry", "hash"))
 
+Make = Callable[[sa.Connection], "Entry | None"]
+"""Does something within the transaction, and returns the entry that says so; None where nothing is to be done."""
 ReadKey = Callable[[], Secret]
 """Reads the key of the chain where it is used; it is never kept."""
 
@@ -107,13 +112,20 @@ class AuditLog:
         """Append an entry once: a second one with the same key (a repeated step) changes nothing."""
         self.append_if(key, lambda _connection: entry)
 
-    def append_if(self, key: str, make: Callable[[sa.Connection], Entry | None]) -> Entry | None:
+    def append_if(self, key: str, make: Make) -> Entry | None:
         """Append what `make` returns, together with what it does in the same transaction; return it.
 
         Entry and effect are there both or neither. One such transaction happens at a time, in all processes. None, and
         nothing is done, where an entry of this key is there already, or where `make` returns None, before it changes
         anything.
         """
+        return self.append_each([(key, make)])[0]
+
+    def append_each(self, makes: Sequence[tuple[str, Make]]) -> list[Entry | None]:
+        """Append several entries, each as by `append_if`, in one transaction: all that is done there, or nothing."""
+        found: list[tuple[Entry, Head] | None] = []
+        if not makes:
+            return []
         with self._lock:
             with self._engine.begin() as connection:
                 if connection.dialect.name == "postgresql":
@@ -121,27 +133,33 @@ class AuditLog:
                 else:
                     # by itself it would take its lock at the first write, after our read: a terminal writes, too
                     connection.exec_driver_sql("BEGIN IMMEDIATE")
-                key = key[:400]
-                if _KNOWN.run(connection, key=key).first():
-                    return None
-                entry = make(connection)
-                if entry is None:
-                    return None
-                last = self._head(connection)
-                body = {
-                    "seq": last.count + 1,
-                    "at": self._clock.now().isoformat(),
-                    "key": key,
-                    "previous": last.hash,
-                    **({"keyed": True} if self._key else {}),
-                    **asdict(entry),
-                }
-                text = json.dumps(body, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-                head = Head(last.count + 1, self._hash(text.encode(), keyed=self._key is not None))
-                _INSERT.run(connection, seq=head.count, key=key, entry=text, hash=head.hash)
-            self._note(head)  # under the same lock: it must neither be torn nor go back
-        log.info("audit", head=head.hash, count=head.count, **{k: v for k, v in asdict(entry).items() if v})
-        return entry
+                found += [self._append(connection, key[:400], make) for key, make in makes]
+            if heads := [head for _, head in filter(None, found)]:
+                self._note(heads[-1])  # under the same lock: it must neither be torn nor go back
+        for entry, head in filter(None, found):
+            log.info("audit", head=head.hash, count=head.count, **{k: v for k, v in _members(entry).items() if v})
+        return [one[0] if one else None for one in found]
+
+    def _append(self, connection: sa.Connection, key: str, make: Make) -> tuple[Entry, Head] | None:
+        last = _LAST_AND_KNOWN.run(connection, key=key).first()
+        if last and last.is_known:
+            return None
+        entry = make(connection)
+        if entry is None:
+            return None
+        previous = Head(last.seq, last.hash) if last else Head(0, BEGINNING)
+        body = {
+            "seq": previous.count + 1,
+            "at": self._clock.now().isoformat(),
+            "key": key,
+            "previous": previous.hash,
+            **({"keyed": True} if self._key else {}),
+            **_members(entry),
+        }
+        text = json.dumps(body, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+        head = Head(previous.count + 1, self._hash(text.encode(), keyed=self._key is not None))
+        _INSERT.run(connection, seq=head.count, key=key, entry=text, hash=head.hash)
+        return entry, head
 
     def _hash(self, text: bytes, *, keyed: bool) -> str:
         if not keyed:
@@ -150,7 +168,7 @@ class AuditLog:
         return hmac.new(self._key().reveal().encode(), text, hashlib.sha256).hexdigest()
 
     def _head(self, connection: sa.Connection) -> Head:
-        last = _LAST.run(connection).first()
+        last = connection.execute(_LAST).first()
         return Head(last.seq, last.hash) if last else Head(0, BEGINNING)
 
     def head(self) -> Head:
@@ -262,6 +280,10 @@ class AuditLog:
                 "where [audit] key says."
             )
         return hmac.compare_digest(self._hash(text, keyed=keyed).encode(), digest)
+
+
+def _members(entry: Entry) -> dict[str, Any]:
+    return {one.name: getattr(entry, one.name) for one in fields(Entry)}
 
 
 def _bytes_of(column: sa.ColumnElement[str], dialect: str) -> sa.ColumnElement[bytes]:

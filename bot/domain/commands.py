@@ -17,7 +17,7 @@ MOST_TARGETS = 500
 """Words that name the targets of one command; a selector may stand for many more."""
 NEAR = 0.6
 """How alike a word must be to a command for the question whether that was meant (difflib's ratio)."""
-MOST_AT_ONCE = 200
+MOST_AT_ONCE = 1000
 """Targets of one wave."""
 _QUOTES = str.maketrans("“”„‟«»‘’‚‛`", '"' * 6 + "'" * 5)  # noqa: RUF001  # what keyboards and Slack insert
 _INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060\ufeff]")

@@ -22,7 +22,7 @@ from bot.runs.insistent import GivenUp, Insistent
 from bot.runs.inspector import Inspector
 from bot.runs.legs import LegKind
 from bot.runs.moving import moved
-from bot.runs.outcomes import Outcomes
+from bot.runs.outcomes import About, Outcomes
 from bot.runs.proof import UNDO, Proof
 from bot.runs.recorded import Unexpected
 from bot.runs.rotation import Rotation
@@ -318,6 +318,7 @@ class RunCarrier:
         log.warning("target undone", run=run_id, target=target.name, step=failed, outcome=aftermath.kind.value)
 
     def _conclude(self, run_id: str, verdicts: dict[str, dict[str, Any]], results: dict[str, dict[str, Any]]) -> None:
+        found: list[tuple[str, OutcomeKind, About]] = []
         for name, verdict in verdicts.items():
             if verdict["verdict"] == UNDO:
                 continue
@@ -327,15 +328,14 @@ class RunCarrier:
                 OutcomeKind.UNHEALTHY: "The certificate is in place; look at what Octopus reports.",
                 OutcomeKind.NOT_PROVEN: f"Run check-health {name} when Octopus has room for its task.",
             }[kind]
-            self._outcomes.store(
-                run_id,
-                name,
-                kind,
+            about = About(
                 in_force=results[name]["new"],
                 health=Health(verdict["health"]) if verdict["health"] else None,
                 what=" ".join(t for t in (verdict["what"], results[name]["notes"]) if t),
                 advice=advice,
             )
+            found.append((name, kind, about))
+        self._outcomes.store_all(run_id, found)
 
     def _end_wave(self, run_id: str, number: int, names: list[str]) -> None:
         """Give the hosts back; a wave without any success has the run stop itself."""
@@ -358,9 +358,9 @@ class RunCarrier:
             why = f"The run was stopped by {named(run.stopped_by)}."
         for name in self._settling.unsettled(run_id):
             self._settling.lose(run_id, name, "nobody told what became of it")
-        for target in gear.ledger.run(run_id).targets:
-            if target.outcome is None:
-                self._outcomes.store(run_id, target.name, OutcomeKind.UNTOUCHED, what=why, now="It was not touched.")
+        untouched = About(what=why, now="It was not touched.")
+        left = [t.name for t in gear.ledger.run(run_id).targets if t.outcome is None]
+        self._outcomes.store_all(run_id, [(name, OutcomeKind.UNTOUCHED, untouched) for name in left])
         gear.ledger.release_hosts(run_id)
         run = gear.ledger.run(run_id)
         counts = ", ".join(f"{sum(o.kind is k for o in run.outcomes)} {k.value}" for k in OutcomeKind)

@@ -1,13 +1,29 @@
 """Outcomes: what became of each target, stored, audited and announced, once however often a step is repeated."""
 
+from collections.abc import Sequence
+from typing import TypedDict, Unpack
+
 import sqlalchemy as sa
 
-from bot.audit import Entry
+from bot.audit import Entry, Make
 from bot.domain.facts import Health
 from bot.domain.plan import StepKind
 from bot.domain.run import Outcome, OutcomeKind, StepState
 from bot.domain.thumbprint import Thumbprint
 from bot.runs.gear import Gear
+
+
+class About(TypedDict, total=False):
+    """What is told of an outcome, beside its kind."""
+
+    what: str
+    in_force: str | None
+    """The thumbprint that is in use now; None where nobody knows."""
+    health: Health | None
+    undone: str
+    now: str
+    advice: str
+    failed: StepKind | None
 
 
 class Outcomes:
@@ -17,21 +33,29 @@ class Outcomes:
         self._gear = gear
 
     def store(
-        self,
-        run_id: str,
-        name: str,
-        kind: OutcomeKind,
-        *,
-        what: str,
-        in_force: str | None = None,
-        health: Health | None = None,
-        undone: str = "",
-        now: str = "",
-        advice: str = "",
-        failed: StepKind | None = None,
-        announce: bool = True,
+        self, run_id: str, name: str, kind: OutcomeKind, *, announce: bool = True, **about: Unpack[About]
     ) -> None:
         """Store what became of a subject; the first outcome stands. `announce` also says it in the thread."""
+        self.store_all(run_id, [(name, kind, about)], announce=announce)
+
+    def store_all(self, run_id: str, found: Sequence[tuple[str, OutcomeKind, About]], *, announce: bool = True) -> None:
+        """Store what became of several subjects, in one transaction."""
+        gear = self._gear
+        # Outcome and entry are there both or neither, and before the message; a repeated step adds nothing.
+        gear.audit.append_each(
+            [(f"{run_id}:{name}:outcome", self._stored(run_id, name, kind, about)) for name, kind, about in found]
+        )
+        for name, kind, about in found:
+            failed = about.get("failed")
+            if failed and failed is not StepKind.HEALTH:
+                gear.ledger.step(run_id, name, failed, StepState.ERROR, about.get("what", ""))
+            if announce:
+                gear.announcer.outcome(run_id, name, kind)
+        if not announce:
+            gear.announcer.root(run_id)
+
+    def _stored(self, run_id: str, name: str, kind: OutcomeKind, about: About) -> Make:
+        """Return what stores one outcome within a transaction."""
         gear = self._gear
         server = gear.ledger.plan(run_id).server
         node = next((n for n in server.nodes if n.name == name), None) if server else None
@@ -42,18 +66,19 @@ class Outcomes:
         assert old is not None
         untouched = kind in {OutcomeKind.SKIPPED, OutcomeKind.UNTOUCHED}
         seconds = 0.0 if untouched else (gear.clock.now() - gear.ledger.began(run_id, name)).total_seconds()
+        what, undone, now = about.get("what", ""), about.get("undone", ""), about.get("now", "")
         outcome = Outcome(
             target=name,
             kind=kind,
             old=old,
-            new=old if untouched else Thumbprint.maybe(in_force),
-            health=health,
+            new=old if untouched else Thumbprint.maybe(about.get("in_force")),
+            health=about.get("health"),
             seconds=seconds,
             what=what,
             undone=undone,
             now=now,
-            advice=advice,
-            failed_step=failed,
+            advice=about.get("advice", ""),
+            failed_step=about.get("failed"),
         )
         entry = Entry(
             kind="outcome",
@@ -68,11 +93,4 @@ class Outcomes:
         def stored(connection: sa.Connection) -> Entry | None:
             return entry if gear.ledger.outcome(run_id, outcome, connection) else None
 
-        # Outcome and entry are there both or neither, and before the message; a repeated step adds nothing.
-        gear.audit.append_if(f"{run_id}:{name}:outcome", stored)
-        if failed and failed is not StepKind.HEALTH:
-            gear.ledger.step(run_id, name, failed, StepState.ERROR, what)
-        if announce:
-            gear.announcer.outcome(run_id, name, kind)
-        else:
-            gear.announcer.root(run_id)
+        return stored

@@ -43,6 +43,22 @@ def test_a_repeated_step_adds_nothing(log: AuditLog) -> None:
     assert len(log.entries()) == 3
 
 
+def test_several_entries_of_one_transaction_are_there_all_or_none(log: AuditLog) -> None:
+    """Those that are there already, and those for which nothing was to be done, are left out."""
+
+    def entry(kind: str) -> Entry:
+        return Entry(kind=kind, run="r-1")
+
+    made = log.append_each(
+        [("r-1:a", lambda _: entry("a")), ("r-1:outcome", lambda _: entry("again")), ("r-1:b", lambda _: None)]
+    )
+    assert [one and one.kind for one in made] == ["a", None, None]
+    with pytest.raises(ZeroDivisionError):
+        log.append_each([("r-1:c", lambda _: entry("c")), ("r-1:d", lambda _: entry(str(1 / 0)))])
+    assert [e.entry.kind for e in log.entries()] == ["a", "outcome", "approved", "asked"]
+    assert list(log.flaws()) == []
+
+
 def test_entries_from_many_threads_make_one_chain(log: AuditLog) -> None:
     """Appending is one at a time."""
     threads = [

@@ -238,7 +238,7 @@ def test_waves_and_budget_are_options_of_rotate():
     ("words", "problem"),
     [
         ("--canary many", "whole number from 0 to 5000, not “many”"),
-        ("--batch 0", "whole number from 1 to 200"),
+        ("--batch 0", "whole number from 1 to 1000"),
         ("--max-failures -1", "--max-failures"),
         ("--stop-on-failure=yes", "takes no value"),
     ],
