@@ -113,9 +113,11 @@ def run(config: Path, http: str | None) -> int:
     import structlog  # noqa: PLC0415 -- heavy: not for --help
 
     from bot import logs  # noqa: PLC0415 -- heavy: not for --help
+    from bot.operating import memory  # noqa: PLC0415 -- likewise
     from bot.settings import load  # noqa: PLC0415 -- heavy: not for --help
     from bot.settings_operating import address_of  # noqa: PLC0415 -- heavy: not for --help
 
+    memory.tighten()
     address = address_of(http) if http else None
     if http and address is None:
         raise click.BadParameter("it must be HOST:PORT, such as 127.0.0.1:8080.", param_hint="--http")
