@@ -15,5 +15,5 @@ def tighten() -> bool:
     Each of a fleet's threads would otherwise keep an area as large as the most that it ever needed.
     """
     with suppress(OSError, AttributeError):
-        return ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS) == 1
+        return bool(ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS))
     return False

@@ -206,6 +206,7 @@ class DurableEngine:
             "serializer": StrictJson(),
             "enable_otlp": False,
             "log_level": "WARNING",
+            # no limit of threads: slots bound the work on targets, and no run may wait for a thread for its parts
             "notification_listener_polling_interval_sec": POLL_SECONDS,
         }
         DBOS(config=config)
@@ -389,9 +390,11 @@ def _begin(workflow: Callable[..., Any], workflow_id: str, *arguments: str) -> N
 
     A queue of DBOS's would do the same, asking the database several times a second, all day.
     """
-    while not _Current.slots.reserve(workflow_id, SLOT_SECONDS):
+    has_slot = False
+    while not has_slot:
         if _Current.leaving.is_set():
             raise Leaving
+        has_slot = _Current.slots.reserve(workflow_id, SLOT_SECONDS)
     handle = None
     try:
         with SetWorkflowID(workflow_id):
