@@ -15,6 +15,8 @@ def main() -> int:
     parser.add_argument("--server", action="store_true", help="have every other run rotate the Server's certificate")
     parser.add_argument("--logs", type=Path, help="keep the bots' logs in this folder after a loss")
     options = parser.parse_args()
+    if options.logs:
+        options.logs.mkdir(parents=True, exist_ok=True)
     figures = run(options.kills, seed=options.seed, folder=options.logs, server=options.server)
     for loss in figures.losses:
         sys.stderr.write(f"LOST: {loss}\n")
