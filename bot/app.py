@@ -42,7 +42,7 @@ from bot.runs.gear import Gear
 from bot.runs.guard import Guard
 from bot.runs.inspector import Inspector, Tools
 from bot.runs.issuing import Issuing
-from bot.runs.leases import Leases
+from bot.runs.leases import FENCE, Leases
 from bot.runs.ledger import Ledger
 from bot.runs.node_steps import NodeSteps
 from bot.runs.notes import Notes
@@ -98,7 +98,11 @@ class Bot:
         self._drain = settings.operating.drain
         deadlines = settings.deadlines
         password = settings.database.url_password
-        self.database = Database(settings.database.url, password=password.read() if password else None)
+        self.database = Database(
+            settings.database.url,
+            password=password.read() if password else None,
+            idle=settings.replicas.lease * FENCE,
+        )
         engine = self.database.engine
         bot_token = settings.slack.bot_token.read().reveal()
         # without the library's own retries: a post repeated after a lost answer would stand there twice

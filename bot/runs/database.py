@@ -28,8 +28,14 @@ PROBE = "probe"
 class Database:
     """One open database. On SQLite it is ours alone: a second bot on the same file is refused."""
 
-    def __init__(self, url: str, *, password: Secret | None = None, beside: bool = False) -> None:
-        """Open it; `beside` a bot that may be running: nothing is claimed, made or upgraded, and no work taken up."""
+    def __init__(
+        self, url: str, *, password: Secret | None = None, beside: bool = False, idle: float | None = None
+    ) -> None:
+        """Open it; `beside` a bot that may be running: nothing is claimed, made or upgraded, and no work taken up.
+
+        `idle` is for how many seconds a transaction may stand still before Postgres ends it: what that of a frozen bot
+        holds, others wait for, until they cannot renew their leases either (seen).
+        """
         self.url = sa.make_url(url)
         if password:
             self.url = self.url.set(password=password.reveal())
@@ -43,7 +49,7 @@ class Database:
             self._lock = None if beside else _claim(path)
             self.engine = _sqlite_engine(path)
         else:
-            self.engine = _postgres_engine(self.url)
+            self.engine = _postgres_engine(self.url, idle)
         if beside:
             return
         try:
@@ -149,9 +155,15 @@ def is_away(error: Exception) -> bool:
 _AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError, sa.exc.PendingRollbackError)
 
 
-def _postgres_engine(url: sa.URL) -> sa.Engine:
+def _postgres_engine(url: sa.URL, idle: float | None) -> sa.Engine:
     address = url.set(drivername="postgresql+psycopg")
     engine = sa.create_engine(address, pool_size=20, max_overflow=10, pool_pre_ping=True)
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: object) -> None:
+        if idle is not None:  # by a statement: a pooler between may know no options
+            connection.execute(f"SET idle_in_transaction_session_timeout = {int(idle * 1000)}")
+            connection.commit()
 
     @event.listens_for(engine, "handle_error")
     def _wait_for_server(context: sa.engine.ExceptionContext) -> None:

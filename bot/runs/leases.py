@@ -161,10 +161,8 @@ class Leases:
         return taken
 
     def _limit(self, connection: sa.Connection) -> None:
-        """Have Postgres end this transaction if this process freezes in it: it holds what others wait for."""
-        milliseconds = int(self._lease * FENCE * 1000)
-        for limit in ("idle_in_transaction_session_timeout", "statement_timeout"):
-            connection.execute(sa.text(f"set local {limit} = {milliseconds}"))
+        """Wait for what others hold no longer than we may be without a beat."""
+        connection.execute(sa.text(f"set local statement_timeout = {int(self._lease * FENCE * 1000)}"))
 
 
 _NOW = sa.text("select extract(epoch from clock_timestamp())::double precision")
