@@ -280,17 +280,13 @@ class DurableEngine:
 
     def start(self, run_id: str) -> None:
         """Have an approved run carried out, by this process with all its parts; once, however often this is called."""
-        self._start(run_id, _carry_out, run_id)
+        with SetWorkflowID(run_id):
+            DBOS.start_workflow(_carry_out, run_id)
 
     def start_part(self, run_id: str, part: str, key: str) -> None:
         """Have one part of a run of the Server carried out; once for each key, however often this is called."""
-        self._start(f"{run_id}:{part}:{key}", _carry, run_id, part)
-
-    def _start(self, workflow_id: str, workflow: Callable[..., Any], *arguments: str) -> None:
-        # DBOS would note us as the owner of what another bot works on, and nobody would take it over from that one
-        if not DBOS.list_workflows(workflow_ids=[workflow_id], load_input=False, load_output=False):
-            with SetWorkflowID(workflow_id):
-                DBOS.start_workflow(workflow, *arguments)
+        with SetWorkflowID(f"{run_id}:{part}:{key}"):
+            DBOS.start_workflow(_carry, run_id, part)
 
     def broken_parts(self, run_id: str) -> set[str]:
         """Return the parts of a run that ended by an error or were given up; none while any work of it is under way.

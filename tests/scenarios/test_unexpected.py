@@ -165,7 +165,7 @@ def test_after_the_switch_of_the_server_stop_leaves_what_is_proven(tmp_path: Pat
 
 
 def test_a_run_that_begins_while_it_is_looked_for_is_not_broken(town: Town) -> None:
-    """Approved and not yet begun is no wreck, at whatever moment its work is queued."""
+    """Approved and not yet begun is no wreck, at whatever moment its work begins."""
     assert town.bot
     bot, begun, lookers = town.bot, [], []
 
@@ -184,3 +184,33 @@ def test_a_run_that_begins_while_it_is_looked_for_is_not_broken(town: Town) -> N
     finally:
         sa.event.remove(bot.database.engine, "after_cursor_execute", begin)
     assert begun
+
+
+def test_a_run_under_way_keeps_its_owner_however_often_it_is_started(town: Town) -> None:
+    """Whoever begins to lead starts all runs that are under way: the work stays that of the bot which does it."""
+    worker = town.tentacle("worker-01")
+    process = worker.service.process
+    assert process
+    assert town.bot
+    bot, engine = town.bot, town.bot.database.engine
+
+    def owner(new: str = "") -> str:
+        with engine.begin() as connection:
+            if new:
+                change = "update workflow_status set executor_id = ? where name = 'carry_out'"
+                connection.exec_driver_sql(change, (new,))
+            query = "select executor_id from workflow_status where name = 'carry_out' and status = 'PENDING'"
+            return str(connection.exec_driver_sql(query).scalar())
+
+    worker.host.begin_child(process.pid, "Calamari.exe")
+    root = town.ask("rita", "rotate worker-01")
+    town.press("ada", root, "Approve")
+    town.wait(lambda: "waiting for the program" in town.slack.message(root.ts).content)
+    mine, run_id = owner(), bot.ledger.recent()[0].id
+    assert owner("another bot") == "another bot"
+    elsewhere(lambda: bot.engine.start(run_id))
+    assert owner() == "another bot"
+    owner(mine)
+    worker.host.end_child(process.pid, "Calamari.exe")
+    town.end(root)
+    town.assert_good("worker-01")
