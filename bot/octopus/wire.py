@@ -27,6 +27,8 @@ LARGEST_ANSWER = 64 * 1024 * 1024
 """Bytes; five thousand machines have about twenty million."""
 CONNECTIONS = 24
 """Connections that are open to the Server at most."""
+IDLE_CONNECTIONS = 8
+"""Those of them that are kept when nobody uses them: at every request httpcore asks each one whether it still lives."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
 _TRIES_AFTER_500 = 4
@@ -259,7 +261,7 @@ class Wire:
             verify=_trust(self._ca_file),
             trust_env=False,
             follow_redirects=False,
-            limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=8),
+            limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=IDLE_CONNECTIONS),
         )
 
 

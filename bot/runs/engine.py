@@ -279,7 +279,7 @@ class DurableEngine:
         return not self._is_launched or active is None or bool(active.activeList())
 
     def start(self, run_id: str) -> None:
-        """Have an approved run carried out, by this process with all its parts; once, however often this is called."""
+        """Have an approved run carried out by this process; once, however often this is called."""
         with SetWorkflowID(run_id):
             DBOS.start_workflow(_carry_out, run_id)
 
