@@ -115,6 +115,10 @@ class Client:
         """Return a record as it is stored now; RecordVanished if it is gone."""
         return self._records.record(record)
 
+    def stored(self, records: Sequence[Record]) -> tuple[Record, ...]:
+        """Return those of these records that are still there, as they are stored now."""
+        return self._records.stored(records)
+
     def put_thumbprint(self, record: Record, old: Thumbprint, new: Thumbprint) -> Written:
         """Make a record store `new` instead of `old`; done already is done. See Thumbprints.put."""
         return self._thumbprints.put(record, old, new)

@@ -34,6 +34,9 @@ log = structlog.get_logger("octocert.runs")
 
 LOOKS_TOLD = 20
 """Targets after which the second look at a fleet tells how far it is."""
+PROVEN_TOGETHER = 100
+"""Targets of a wave that one Health task checks: it runs while the next ones are worked on, and tells of failures
+before a whole large wave was done. A smaller wave has one task."""
 
 
 class RunCarrier:
@@ -94,19 +97,33 @@ class RunCarrier:
             may: bool = self._whole.step("begin_wave", self._begin_wave, run_id, number)
             if not may:
                 break
-            results = self._doing.replace_all(run_id, rest, turn)
-            ready = [n for n in rest if results[n]["ready"]]
-            if ready:
-                checked = self._whole.step("look", self._proof.look, run_id, ready)
-                key = f"{number + 1}" if turn == 1 else f"{number + 1}.{turn}"
-                verdicts = self._whole.step("prove", self._proof.prove, run_id, key, ready, checked)
-                lost = [(n, verdicts[n]["what"]) for n in ready if verdicts[n]["verdict"] == UNDO]
-                if lost:
-                    self._doing.put_back_all(run_id, lost)
-                self._whole.step("conclude", self._conclude, run_id, verdicts, {n: results[n] for n in ready})
-            rest, turn = [n for n in rest if results[n].get("later")], turn + 1
+            replaced = self._doing.replace_all(run_id, _groups(number + 1, turn, rest), turn)
+            for proof in replaced.proofs.values():
+                if not proof["ok"]:
+                    raise GivenUp(proof["what"])
+            rest, turn = [n for n in rest if replaced.targets[n].get("later")], turn + 1
         self._whole.step("end_wave", self._end_wave, run_id, number, names)
         return not rest
+
+    def prove(self, run_id: str, group: str, results: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """Have Octopus check the health of those that were replaced, undo whom it lost, say what became of the others.
+
+        Done for one group of a wave while the next ones are worked on: a failure counts against the budget at once.
+        """
+        ready = {name: result for name, result in results.items() if result["ready"]}
+        if not ready:
+            return {"ok": True}
+        names = list(ready)
+        try:
+            checked = self._whole.step("look", self._proof.look, run_id, names)
+            verdicts = self._whole.step("prove", self._proof.prove, run_id, group, names, checked)
+            lost = [(n, verdicts[n]["what"]) for n in names if verdicts[n]["verdict"] == UNDO]
+            if lost:
+                self._doing.put_back_all(run_id, lost)
+            self._whole.step("conclude", self._conclude, run_id, verdicts, ready)
+        except GivenUp as error:
+            return {"ok": False, "what": str(error)}
+        return {"ok": True}
 
     def replace(self, run_id: str, target: str) -> dict[str, Any]:
         """Replace one target's certificate, up to its health check; a failure is undone here."""
@@ -368,3 +385,12 @@ class RunCarrier:
         of = (*GOING, RunState.STOPPING)
         moved(gear.ledger, gear.audit, f"{run_id}:finished", entry, of=of, to=RunState.FINISHED)
         gear.announcer.finished(run_id)
+
+
+def _groups(wave: int, turn: int, names: Sequence[str]) -> dict[str, Sequence[str]]:
+    """Return the names in groups, by keys that occur once in a run."""
+    found: dict[str, Sequence[str]] = {}
+    for start in range(0, len(names), PROVEN_TOGETHER):
+        group = f"{wave}" if turn == 1 and not start else f"{wave}.{turn}.{start // PROVEN_TOGETHER + 1}"
+        found[group] = names[start : start + PROVEN_TOGETHER]
+    return found

@@ -1,9 +1,18 @@
 """What the durable engine and the carriers of runs know of each other."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 T = TypeVar("T")
+
+
+class Replaced(NamedTuple):
+    """What came of several targets whose certificates were replaced."""
+
+    targets: dict[str, dict[str, Any]]
+    """By their names; `ready` where the health was to be proven, `later` where the target's turn was put off."""
+    proofs: dict[str, dict[str, Any]]
+    """By their groups; `ok` is False where the proof of a group was given up, with why as `what`."""
 
 
 class Carrier(Protocol):
@@ -15,6 +24,10 @@ class Carrier(Protocol):
 
     def replace(self, run_id: str, target: str) -> dict[str, Any]:
         """Replace the certificate of one target; called inside a workflow of its own."""
+        ...
+
+    def prove(self, run_id: str, group: str, results: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """Prove the health of a group of replaced targets; called inside a workflow of its own."""
         ...
 
     def put_back(self, run_id: str, target: str, why: str) -> None:
@@ -45,8 +58,8 @@ class Doing(Protocol):
         """Do one phase's work on several Tentacles; return what came of each."""
         ...
 
-    def replace_all(self, run_id: str, targets: Sequence[str], turn: int = 1) -> dict[str, dict[str, Any]]:
-        """Replace several certificates; return what came of each."""
+    def replace_all(self, run_id: str, groups: Mapping[str, Sequence[str]], turn: int = 1) -> Replaced:
+        """Replace several certificates, group after group, and prove the health of each group once it was replaced."""
         ...
 
     def put_back_all(self, run_id: str, targets: Sequence[tuple[str, str]]) -> None:

@@ -23,7 +23,7 @@ from dbos._dbos import _get_dbos_instance
 from structlog.contextvars import bound_contextvars
 
 from bot import telemetry
-from bot.runs.carrying import Carrier
+from bot.runs.carrying import Carrier, Replaced
 from bot.runs.database import Database, is_away
 from bot.runs.recorded import RecordedError, Unexpected, class_of, plain
 from bot.runs.slots import Slots
@@ -139,6 +139,14 @@ def _carry_out(run_id: str) -> None:
 def _replace(run_id: str, target: str) -> dict[str, Any]:
     with _on_target(run_id, target) as carrier:
         return carrier.replace(run_id, target)
+
+
+@DBOS.workflow(name="prove", max_recovery_attempts=MAX_RECOVERIES)
+def _prove(run_id: str, group: str, ids: dict[str, str]) -> dict[str, Any]:
+    """Prove the health of a group of targets as soon as those workflows have ended; they were begun before."""
+    with _at_work(run=run_id) as carrier:
+        _wait_for(list(ids.values()))
+        return carrier.prove(run_id, group, _results_of(ids))
 
 
 @DBOS.workflow(name="put_back", max_recovery_attempts=MAX_RECOVERIES)
@@ -346,13 +354,25 @@ class DurableEngine:
             raise Unexpected(name, class_of(error)) from error
 
     @staticmethod
-    def replace_all(run_id: str, targets: Sequence[str], turn: int = 1) -> dict[str, dict[str, Any]]:
+    def replace_all(run_id: str, groups: Mapping[str, Sequence[str]], turn: int = 1) -> Replaced:
         """Replace several certificates, as many at once as there are slots; called inside `carry_out`.
 
-        A target whose turn was put off comes again with the next number.
+        The health of a group is proven while the next groups are worked on. A target whose turn was put off comes
+        again with the next number.
         """
         again = f":{turn}" if turn > 1 else ""
-        return _all(_replace, {t: (f"{run_id}:replace:{t}{again}", run_id, t) for t in targets})
+        ids: dict[str, str] = {}
+        proofs: dict[str, str] = {}
+        for group, targets in groups.items():
+            mine = {t: f"{run_id}:replace:{t}{again}" for t in targets}
+            for target, workflow_id in mine.items():
+                _begin(_replace, workflow_id, run_id, target)
+            proofs[group] = f"{run_id}:prove:{group}"
+            with SetWorkflowID(proofs[group]):
+                DBOS.start_workflow(_prove, run_id, group, mine)
+            ids |= mine
+        _wait_for([*ids.values(), *proofs.values()])
+        return Replaced(targets=_results_of(ids), proofs=_results_of(proofs))
 
     @staticmethod
     def tend_all(run_id: str, targets: Sequence[str], task: str) -> dict[str, dict[str, Any]]:
@@ -379,10 +399,9 @@ def _all(workflow: Callable[..., T], calls: Mapping[str, tuple[str, ...]]) -> di
         raise Leaving
     for workflow_id, *arguments in calls.values():
         _begin(workflow, workflow_id, *arguments)
-    _wait_for_children([workflow_id for workflow_id, *_ in calls.values()])
-    # all in one step: asked for one by one, each would be recorded as a step of its own
-    results: dict[str, Any] = DBOS.run_step({"name": "results"}, _patiently, "results", _results, _ids(calls))
-    return results
+    ids = {target: workflow_id for target, (workflow_id, *_) in calls.items()}
+    _wait_for(list(ids.values()))
+    return _results_of(ids)
 
 
 def _begin(workflow: Callable[..., Any], workflow_id: str, *arguments: str) -> None:
@@ -404,8 +423,10 @@ def _begin(workflow: Callable[..., Any], workflow_id: str, *arguments: str) -> N
             _Current.slots.cancel(workflow_id)
 
 
-def _ids(calls: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
-    return {target: workflow_id for target, (workflow_id, *_) in calls.items()}
+def _results_of(ids: Mapping[str, str]) -> dict[str, Any]:
+    """Return what workflows that have ended returned, in one step: asked one by one, each would be recorded as one."""
+    results: dict[str, Any] = DBOS.run_step({"name": "results"}, _patiently, "results", _results, dict(ids))
+    return results
 
 
 def _results(ids: Mapping[str, str]) -> dict[str, Any]:
@@ -446,15 +467,13 @@ def _patiently(name: str, function: Callable[..., T], *arguments: Any) -> T:
         _Current.guard()
 
 
-def _wait_for_children(children: Sequence[str]) -> None:
-    """Wait until this workflow's children have ended; Leaving as soon as the bot stops: nobody waits for a parent."""
-    parent = DBOS.workflow_id
-    assert parent
+def _wait_for(workflows: Sequence[str]) -> None:
+    """Wait until workflows that were begun have ended; Leaving as soon as the bot stops: nobody waits for us."""
     while True:
         if _Current.leaving.is_set():
             raise Leaving
         # the database is asked only when this process is not at work on any of them
-        if not any(c in _Current.at_work for c in children) and not _elsewhere(_has_children, parent):
+        if not any(w in _Current.at_work for w in workflows) and not _elsewhere(_under_way, workflows):
             return
         if _Current.leaving.wait(CHILD_SECONDS):
             raise Leaving
@@ -466,8 +485,14 @@ def _elsewhere(ask: Callable[..., T], *arguments: Any) -> T:
         return thread.submit(ask, *arguments).result()
 
 
-def _has_children(parent: str) -> bool:
-    found = DBOS.list_workflows(
-        parent_workflow_id=parent, status=list(UNDER_WAY), limit=1, load_input=False, load_output=False
+def _under_way(workflows: Sequence[str]) -> bool:
+    return any(
+        DBOS.list_workflows(
+            workflow_ids=list(workflows[begin : begin + READ_AT_ONCE]),
+            status=list(UNDER_WAY),
+            limit=1,
+            load_input=False,
+            load_output=False,
+        )
+        for begin in range(0, len(workflows), READ_AT_ONCE)
     )
-    return bool(found)

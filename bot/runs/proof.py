@@ -1,4 +1,4 @@
-"""Proof: the Octopus health check after a wave, and what its answer means for each target."""
+"""Proof: the Octopus health check of what was replaced, and what its answer means for each target."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -20,10 +20,8 @@ UNDO = "undo"
 """The verdict on a target whose connection worked before and does not now."""
 PAUSE_SECONDS = 10.0
 """Between two health checks of a target that was not reached: nodes may cache, polling Tentacles back off."""
-FEW = 5
-"""Up to so many targets, each record is read by itself; more are read as lists."""
 ASKED_AT_ONCE = 8
-"""Questions to Octopus at the same time, about the records of one wave."""
+"""Questions to Octopus at the same time, about the records of one group."""
 
 
 @dataclass(slots=True)
@@ -41,7 +39,7 @@ class _Watched:
 
 
 class Proof:
-    """Asks Octopus whether it reaches the targets, with one Health task for a wave and space."""
+    """Asks Octopus whether it reaches the targets, with one Health task for a group of targets and space."""
 
     def __init__(self, gear: Gear, rotation: Rotation) -> None:
         self._gear = gear
@@ -62,7 +60,7 @@ class Proof:
             list(threads.map(look, records))
         return checked
 
-    def prove(self, run_id: str, wave: str, names: list[str], checked: dict[str, str]) -> dict[str, dict[str, Any]]:
+    def prove(self, run_id: str, group: str, names: list[str], checked: dict[str, str]) -> dict[str, dict[str, Any]]:
         """Return a verdict for each target: an outcome's kind, or `undo`; with health and a sentence."""
         watched = {n: _Watched(self._gear.ledger.target(run_id, n), []) for n in names}
         for name in names:
@@ -73,7 +71,7 @@ class Proof:
         pause = min(PAUSE_SECONDS, deadlines.health_repeat / 4)
         attempt, pending = 1, list(watched.values())
         while True:
-            self._check(f"{run_id}-{wave}-{attempt}", pending, checked)
+            self._check(f"{run_id}-{group}-{attempt}", pending, checked)
             pending = [w for w in pending if not w.unproven and w.worst is Health.UNAVAILABLE]
             if not pending or clock.monotonic() + pause > end:
                 break
@@ -87,13 +85,17 @@ class Proof:
         results: dict[str, TaskResult] = {}
         failure = ""
         try:
-            present = self._present(watched)
+            # a Health task that names a vanished record is refused whole
+            present = self._stored(watched)
             tasks = octopus.start_health([r for w in watched for r in self._still(w, present)], f"octocert {key}")
             for space, task in tasks.items():
                 results[space] = octopus.follow(task, self._gear.deadlines.health_task)
         except UserError as error:
             failure = str(error)
-        fresh = {} if failure else self._listed(watched)
+        fresh: dict[str, Record] = {}
+        if not failure:
+            with suppress(UserError):  # then each is read by itself, and its own error told
+                fresh = self._stored(watched)
         reads: list[tuple[_Watched, Record, TaskResult]] = []
         for one in watched:
             one.reports, one.unproven = [], ""
@@ -116,22 +118,9 @@ class Proof:
         with ThreadPoolExecutor(ASKED_AT_ONCE, thread_name_prefix="proof") as threads:
             list(threads.map(read, reads))
 
-    def _listed(self, watched: list[_Watched]) -> dict[str, Record]:
-        """Return all records by their ids, read as lists; nothing where it is cheaper to read each by itself."""
-        if len(watched) <= FEW:
-            return {}
-        try:
-            return {r.id: r for r in self._gear.octopus.index().records}
-        except UserError:
-            return {}
-
-    def _present(self, watched: list[_Watched]) -> dict[str, Record]:
-        """Return the records that are still there: a Health task that names a vanished one is refused whole."""
-        found = self._listed(watched)
-        for record in (r for w in watched for r in w.target.facts.records if r.id not in found):
-            with suppress(RecordVanished):
-                found[record.id] = self._gear.octopus.record(record)
-        return found
+    def _stored(self, watched: list[_Watched]) -> dict[str, Record]:
+        """Return by their ids the records that are still in Octopus, as they are stored now."""
+        return {r.id: r for r in self._gear.octopus.stored([r for w in watched for r in w.target.facts.records])}
 
     def _still(self, one: _Watched, present: dict[str, Record]) -> list[Record]:
         one.records = [present[r.id] for r in one.target.facts.records if r.id in present]

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from slack_sdk import WebClient
@@ -14,6 +14,7 @@ from bot.clock import SystemClock
 from bot.runs.announcer import Announcer
 from bot.runs.auditing import audit_of
 from bot.runs.carrier import RunCarrier
+from bot.runs.carrying import Replaced
 from bot.runs.control import Control
 from bot.runs.database import Database
 from bot.runs.engine import StrictJson
@@ -162,10 +163,16 @@ class Doing:
         assert self.carrier
         return {t: self.workflow(f"{run_id}:{task}:{t}", self.carrier.tend, run_id, t, task) for t in targets}
 
-    def replace_all(self, run_id: str, targets: Sequence[str], turn: int = 1) -> dict[str, dict[str, Any]]:
-        """Replace several certificates."""
+    def replace_all(self, run_id: str, groups: Mapping[str, Sequence[str]], turn: int = 1) -> Replaced:
+        """Replace several certificates, and prove the health of each group."""
         assert self.carrier
-        return {t: self.workflow(f"{run_id}:replace:{t}:{turn}", self.carrier.replace, run_id, t) for t in targets}
+        replaced = Replaced({}, {})
+        for group, targets in groups.items():
+            mine = {t: self.workflow(f"{run_id}:replace:{t}:{turn}", self.carrier.replace, run_id, t) for t in targets}
+            proof = self.workflow(f"{run_id}:prove:{group}", self.carrier.prove, run_id, group, mine)
+            replaced.targets.update(mine)
+            replaced.proofs[group] = proof
+        return replaced
 
     def put_back_all(self, run_id: str, targets: Iterable[tuple[str, str]]) -> None:
         """Undo several targets."""

@@ -14,6 +14,7 @@ from bot import cli
 from bot.domain.errors import UserError
 from bot.domain.facts import ServiceState
 from bot.domain.run import RunState
+from bot.runs import carrier
 from bot.sandbox import fleet_story
 from bot.sandbox.sandbox import Sandbox
 from bot.sandbox.slack.model import Message
@@ -162,6 +163,31 @@ def test_a_run_stops_itself_when_its_budget_is_spent_and_the_failed_are_retried(
     fleet.end(again, 240)
     for name in FLEET:
         fleet.assert_good(name)
+
+
+def test_a_large_wave_is_checked_while_it_is_worked_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Octopus finds out about those that were first stops the run before the others are begun."""
+    monkeypatch.setattr(carrier, "PROVEN_TOGETHER", 2)
+    town = Town(tmp_path, hosts=20, pace=0.3)
+    config = town.sandbox.config
+    config.write_text(config.read_text(encoding="utf-8").replace("in_flight = 16", "in_flight = 2"), encoding="utf-8")
+    with town:
+        root = town.ask("rita", f"rotate {' '.join(FLEET[:8])} --canary 0 --batch 8 --stop-on-failure")
+        assert "all at once" in root.content, root.content
+        town.octopus.faults.script_health[town.sandbox.estate.records[FLEET[1]][0]] = "Unhealthy"
+        town.press("ada", root, "Approve")
+        town.end(root, 120)
+        assert "stops itself" in town.says(root, "The run is over")
+        assert town.bot
+        outcomes = {o.target: o.kind.value for o in town.bot.ledger.recent()[0].outcomes}
+        assert outcomes[FLEET[0]] == "healthy"
+        assert outcomes[FLEET[1]] == "unhealthy"
+        begun = [n for n, kind in outcomes.items() if kind != "untouched"]
+        assert len(begun) < len(outcomes)
+        checks = [t for t in town.octopus.tasks.listed() if t.description.startswith("octocert ")]
+        assert len(checks) == -(-len(begun) // 2), [t.description for t in checks]
+        for name in begun:
+            assert town.sandbox.consistent(name)
 
 
 def test_selectors_mean_the_same_everywhere(fleet: Town) -> None:
