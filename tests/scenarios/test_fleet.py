@@ -32,6 +32,15 @@ def fleet(tmp_path: Path) -> Iterator[Town]:
         yield town
 
 
+def narrow(folder: Path, in_flight: int) -> Town:
+    """Return a town whose bot works on so few hosts at the same time that a wave takes a while."""
+    town = Town(folder, hosts=20, pace=0.3)
+    config = town.sandbox.config
+    text = config.read_text(encoding="utf-8").replace("in_flight = 16", f"in_flight = {in_flight}")
+    config.write_text(text, encoding="utf-8")
+    return town
+
+
 def new_root(town: Town, before: set[str]) -> Message:
     """Wait for a message of the bot's that stands in the channel itself."""
     return town.wait(lambda: next((m for m in town.slack.messages() if m.ts not in before and m.is_bot), None))
@@ -50,10 +59,7 @@ def attached(town: Town, root: Message, words: str) -> list[dict[str, str]]:
 
 def test_no_more_hosts_are_worked_on_than_may_be_in_flight(tmp_path: Path) -> None:
     """However large the wave: as many as `[winrm] in_flight`, and those all at once."""
-    town = Town(tmp_path, hosts=20, pace=0.3)
-    config = town.sandbox.config
-    config.write_text(config.read_text(encoding="utf-8").replace("in_flight = 16", "in_flight = 3"), encoding="utf-8")
-    with town:
+    with narrow(tmp_path, 3) as town:
         before = len(town.world.effects)
         town.rotate("web-03 web-04 web-05 web-06 web-07 web-08 web-09 --canary 0", seconds=90)
         at_rest, most = set[str](), 0
@@ -168,10 +174,7 @@ def test_a_run_stops_itself_when_its_budget_is_spent_and_the_failed_are_retried(
 def test_a_large_wave_is_checked_while_it_is_worked_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What Octopus finds out about those that were first stops the run before the others are begun."""
     monkeypatch.setattr(carrier, "PROVEN_TOGETHER", 2)
-    town = Town(tmp_path, hosts=20, pace=0.3)
-    config = town.sandbox.config
-    config.write_text(config.read_text(encoding="utf-8").replace("in_flight = 16", "in_flight = 2"), encoding="utf-8")
-    with town:
+    with narrow(tmp_path, 2) as town:
         root = town.ask("rita", f"rotate {' '.join(FLEET[:8])} --canary 0 --batch 8 --stop-on-failure")
         assert "all at once" in root.content, root.content
         town.octopus.faults.script_health[town.sandbox.estate.records[FLEET[1]][0]] = "Unhealthy"
@@ -188,6 +191,26 @@ def test_a_large_wave_is_checked_while_it_is_worked_on(tmp_path: Path, monkeypat
         assert len(checks) == -(-len(begun) // 2), [t.description for t in checks]
         for name in begun:
             assert town.sandbox.consistent(name)
+
+
+def test_a_bot_that_stops_in_a_large_wave_goes_on_with_all_of_its_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some were checked, some wait for the others of their group, some were not begun: each is done once."""
+    monkeypatch.setattr(carrier, "PROVEN_TOGETHER", 2)
+    with narrow(tmp_path, 2) as town:
+        root = town.ask("rita", f"rotate {' '.join(FLEET[:8])} --canary 0 --batch 8")
+        town.press("ada", root, "Approve")
+        assert town.bot
+        ledger = town.bot.ledger
+        town.wait(lambda: len(ledger.recent()[0].outcomes) >= 2, 60)
+        town.stop_bot()
+        assert len(ledger.recent()[0].outcomes) < 8
+        town.start_bot()
+        assert "8 healthy" in town.end(root, 120).content
+        for name in FLEET[:8]:
+            town.assert_good(name)
+            assert town.effects(name, "make") == 1
 
 
 def test_selectors_mean_the_same_everywhere(fleet: Town) -> None:
