@@ -3,14 +3,17 @@
 NTLM authenticates a TCP connection, so one `Login` belongs to one connection; over plain HTTP it also seals messages.
 """
 
+import atexit
 import base64
 import binascii
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
@@ -32,8 +35,6 @@ _USER_FILE = "NTLM_USER_FILE"
 _SLASH = "\\"
 _BARE = spnego.NegotiateOptions.use_ntlm
 _WRAPPED = spnego.NegotiateOptions.use_negotiate
-_environment = threading.Lock()
-"""pyspnego's acceptor finds its accounts in a file that a variable of the process names: one login step at a time."""
 
 
 class State(Enum):
@@ -118,9 +119,7 @@ class Login:
             data = base64.b64decode(token, validate=True)
         except binascii.Error:
             return self._finish("")
-        with _environment, tempfile.TemporaryDirectory(prefix="octocert-ntlm-") as folder:
-            before = os.environ.get(_USER_FILE)
-            os.environ[_USER_FILE] = str(_user_file(Path(folder), self._accounts))
+        with _known.accounts(self._accounts):
             try:
                 if self._context is None or self._context.complete:
                     # Windows takes bare NTLM messages under "Negotiate" as well.
@@ -133,11 +132,6 @@ class Login:
                 reply = self._context.step(data) or b""
             except Exception:  # noqa: BLE001  # several kinds; to the client all look like a wrong password
                 return self._finish("")
-            finally:
-                if before is None:
-                    del os.environ[_USER_FILE]
-                else:
-                    os.environ[_USER_FILE] = before
         challenge = f"{scheme} {base64.b64encode(reply).decode()}" if reply else ""
         if not self._context.complete:
             return Step(State.CONTINUED, challenge)
@@ -169,12 +163,35 @@ class Login:
         return ""
 
 
-def _user_file(folder: Path, accounts: Mapping[str, str]) -> Path:
-    """Write pyspnego's file of accounts: each with its domain and without."""
-    path = folder / "users"
-    path.touch(mode=0o600)
-    path.write_text("".join(_lines(*one) for one in accounts.items()), encoding="utf-8")
-    return path
+class _Known:
+    """pyspnego's acceptor finds its accounts in a file that a variable of the process names: one login step at a time.
+
+    The variable stays set: who goes through the environment while it is changed meets an error.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._file: Path | None = None
+        self._text = ""
+
+    @contextmanager
+    def accounts(self, accounts: Mapping[str, str]) -> Iterator[None]:
+        """Let the acceptor know these accounts, each with its domain and without, and nobody else."""
+        with self._lock:
+            if self._file is None:
+                folder = tempfile.mkdtemp(prefix="octocert-ntlm-")
+                atexit.register(shutil.rmtree, folder, ignore_errors=True)
+                self._file = Path(folder) / "users"
+                self._file.touch(mode=0o600)
+                os.environ[_USER_FILE] = str(self._file)
+            text = "".join(_lines(*one) for one in accounts.items())
+            if text != self._text:
+                self._file.write_text(text, encoding="utf-8")
+                self._text = text
+            yield
+
+
+_known = _Known()
 
 
 @lru_cache(maxsize=1000)
