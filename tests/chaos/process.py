@@ -1,7 +1,6 @@
 """A bot in a process of its own, which can be killed."""
 
 import json
-import os
 import resource
 import signal
 import sqlite3
@@ -10,29 +9,37 @@ import sys
 import time
 from pathlib import Path
 
+from tests.chaos.nursery import Born
+
 START_SECONDS = 60.0
 
 
 class BotProcess:
-    """`octocert run` as an administrator starts it."""
+    """`octocert run`, started from the nursery; `installed`, as an administrator starts it."""
 
-    def __init__(self, config: Path, log: Path, *arguments: str, clock: Path | None = None) -> None:
+    def __init__(
+        self, config: Path, log: Path, *arguments: str, clock: Path | None = None, installed: bool = False
+    ) -> None:
         """With `clock`, a file of seconds, its clock can be made to jump."""
         self.config = config
+        self._is_installed = installed
         self._clock = clock
         self.arguments = arguments
         self.log = log
         self.database = config.parent / "octocert.sqlite"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Born | subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it; its log is appended to the file."""
-        command = [Path(sys.executable).parent / "octocert", "run", "--config", self.config, *self.arguments]
+        words = ["octocert", "run", "--config", str(self.config), *self.arguments]
         if self._clock:
-            command = [Path(sys.executable), Path(__file__).with_name("clocked.py"), self.config, self._clock]
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        with self.log.open("ab") as output:
-            self._process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+            words = [str(Path(__file__).with_name("clocked.py")), str(self.config), str(self._clock)]
+        if self._is_installed:
+            words[0] = str(Path(sys.executable).with_name("octocert"))
+            with self.log.open("ab") as output:
+                self._process = subprocess.Popen(words, stdout=output, stderr=output)
+        else:
+            self._process = Born(words, self.log)
 
     def kill(self) -> None:
         """Kill it as a power cut would."""

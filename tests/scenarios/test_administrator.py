@@ -33,7 +33,9 @@ def test_behind_a_proxy_by_the_same_program(tmp_path: Path) -> None:
     """`octocert run --http`: ready when it says so, a rotation by signed requests, an orderly end."""
     address = free_address()
     town = Town(tmp_path, http=address)
-    town.process = BotProcess(town.sandbox.config, tmp_path / "bot.log", "--http", f"{address.host}:{address.port}")
+    town.process = BotProcess(
+        town.sandbox.config, tmp_path / "bot.log", "--http", f"{address.host}:{address.port}", installed=True
+    )
     try:
         town.process.start()
         town.wait(lambda: _is_ready(f"http://{address.host}:{address.port}/readyz"), 60)
@@ -133,7 +135,7 @@ def test_from_nothing_to_a_rotation(town: Town, tmp_path: Path) -> None:
     for value in secrets_of(sandbox).values():
         assert value not in done.stdout + done.stderr
 
-    town.process = BotProcess(config, tmp_path / "bot.log")
+    town.process = BotProcess(config, tmp_path / "bot.log", installed=True)
     town.process.start()
     town.slack.wait_connected(START_SECONDS)
     town.rotate("web-01")
