@@ -153,7 +153,7 @@ class Bot:
             ServerWatch(gear, server_inspector, nodes),
             ServerBreaking(gear, nodes, server_inspector),
         )
-        carrier = RunCarrier(gear, self.inspector, server)
+        carrier = RunCarrier(gear, self.inspector, server, settings.winrm.in_flight)
         self.engine = DurableEngine(
             self.database,
             carrier,

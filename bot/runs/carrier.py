@@ -34,16 +34,20 @@ log = structlog.get_logger("octocert.runs")
 
 LOOKS_TOLD = 20
 """Targets after which the second look at a fleet tells how far it is."""
-PROVEN_TOGETHER = 100
-"""Targets of a wave that one Health task checks: it runs while the next ones are worked on, and tells of failures
-before a whole large wave was done. A smaller wave has one task."""
+TURNS = 2
+"""One Health task checks what begins in so many turns of all that may be in flight. It runs while the rest of the wave
+is worked on, and tells of failures before a whole large wave was done; a smaller wave has one task."""
 
 
 class RunCarrier:
     """Carries out runs on the durable engine. Expected failures are outcomes, not exceptions."""
 
-    def __init__(self, gear: Gear, inspector: Inspector, server: ServerCarrier, doing: Doing = DurableEngine) -> None:
+    def __init__(
+        self, gear: Gear, inspector: Inspector, server: ServerCarrier, in_flight: int, doing: Doing = DurableEngine
+    ) -> None:
         self._gear = gear
+        self._together = in_flight * TURNS
+        """How many targets one Health task checks."""
         self._doing = doing
         """By what the steps of one target are done, which fail for it alone, and those that end a run."""
         self._server = server
@@ -97,13 +101,21 @@ class RunCarrier:
             may: bool = self._whole.step("begin_wave", self._begin_wave, run_id, number)
             if not may:
                 break
-            replaced = self._doing.replace_all(run_id, _groups(number + 1, turn, rest), turn)
+            replaced = self._doing.replace_all(run_id, self._groups(number + 1, turn, rest), turn)
             for proof in replaced.proofs.values():
                 if not proof["ok"]:
                     raise GivenUp(proof["what"])
             rest, turn = [n for n in rest if replaced.targets[n].get("later")], turn + 1
         self._whole.step("end_wave", self._end_wave, run_id, number, names)
         return not rest
+
+    def _groups(self, wave: int, turn: int, names: Sequence[str]) -> dict[str, Sequence[str]]:
+        """Return the names in groups that are checked together, by keys that occur once in a run."""
+        found: dict[str, Sequence[str]] = {}
+        for number, start in enumerate(range(0, len(names), self._together), start=1):
+            group = f"{wave}" if turn == number == 1 else f"{wave}.{turn}.{number}"
+            found[group] = names[start : start + self._together]
+        return found
 
     def prove(self, run_id: str, group: str, results: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """Have Octopus check the health of those that were replaced, undo whom it lost, say what became of the others.
@@ -385,12 +397,3 @@ class RunCarrier:
         of = (*GOING, RunState.STOPPING)
         moved(gear.ledger, gear.audit, f"{run_id}:finished", entry, of=of, to=RunState.FINISHED)
         gear.announcer.finished(run_id)
-
-
-def _groups(wave: int, turn: int, names: Sequence[str]) -> dict[str, Sequence[str]]:
-    """Return the names in groups, by keys that occur once in a run."""
-    found: dict[str, Sequence[str]] = {}
-    for start in range(0, len(names), PROVEN_TOGETHER):
-        group = f"{wave}" if turn == 1 and not start else f"{wave}.{turn}.{start // PROVEN_TOGETHER + 1}"
-        found[group] = names[start : start + PROVEN_TOGETHER]
-    return found

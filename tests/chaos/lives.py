@@ -242,7 +242,7 @@ class Life:
             ServerBreaking(self.gear, nodes, self.server_inspector),
             self.doing,
         )
-        self.carrier = self.doing.carrier = RunCarrier(self.gear, self.inspector, server, self.doing)
+        self.carrier = self.doing.carrier = RunCarrier(self.gear, self.inspector, server, 1, self.doing)
 
     def close(self) -> None:
         """Let go of connections and threads."""

@@ -14,7 +14,6 @@ from bot import cli
 from bot.domain.errors import UserError
 from bot.domain.facts import ServiceState
 from bot.domain.run import RunState
-from bot.runs import carrier
 from bot.sandbox import fleet_story
 from bot.sandbox.sandbox import Sandbox
 from bot.sandbox.slack.model import Message
@@ -171,10 +170,9 @@ def test_a_run_stops_itself_when_its_budget_is_spent_and_the_failed_are_retried(
         fleet.assert_good(name)
 
 
-def test_a_large_wave_is_checked_while_it_is_worked_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_wave_is_checked_while_it_is_worked_on(tmp_path: Path) -> None:
     """What Octopus finds out about those that were first stops the run before the others are begun."""
-    monkeypatch.setattr(carrier, "PROVEN_TOGETHER", 2)
-    with narrow(tmp_path, 2) as town:
+    with narrow(tmp_path, 1) as town:
         root = town.ask("rita", f"rotate {' '.join(FLEET[:8])} --canary 0 --batch 8 --stop-on-failure")
         assert "all at once" in root.content, root.content
         town.octopus.faults.script_health[town.sandbox.estate.records[FLEET[1]][0]] = "Unhealthy"
@@ -193,12 +191,9 @@ def test_a_large_wave_is_checked_while_it_is_worked_on(tmp_path: Path, monkeypat
             assert town.sandbox.consistent(name)
 
 
-def test_a_bot_that_stops_in_a_large_wave_goes_on_with_all_of_its_groups(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bot_that_stops_in_a_large_wave_goes_on_with_all_of_its_groups(tmp_path: Path) -> None:
     """Some were checked, some wait for the others of their group, some were not begun: each is done once."""
-    monkeypatch.setattr(carrier, "PROVEN_TOGETHER", 2)
-    with narrow(tmp_path, 2) as town:
+    with narrow(tmp_path, 1) as town:
         root = town.ask("rita", f"rotate {' '.join(FLEET[:8])} --canary 0 --batch 8")
         town.press("ada", root, "Approve")
         assert town.bot

@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,8 +40,10 @@ def relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def imports_of(path: Path) -> Iterator[Import]:
-    """Yield every import of a module: at its top, inside functions, relative ones, and by literal name."""
+@cache
+def imports_of(path: Path) -> tuple[Import, ...]:
+    """Return every import of a module: at its top, inside functions, relative ones, and by literal name."""
+    found: list[Import] = []
     package = path.relative_to(ROOT).with_suffix("").parts[:-1]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
         names: list[str] = []
@@ -54,7 +57,8 @@ def imports_of(path: Path) -> Iterator[Import]:
             called = ast.unparse(node.func)
             if called.endswith(("import_module", "__import__")) and isinstance(node.args[0].value, str):
                 names = [node.args[0].value]
-        yield from (Import(relative(path), getattr(node, "lineno", 0), name) for name in names)
+        found += [Import(relative(path), getattr(node, "lineno", 0), name) for name in names]
+    return tuple(found)
 
 
 def within(module: str, *packages: str) -> bool:
