@@ -347,6 +347,35 @@ def test_the_twins_do_what_the_scripts_do(case: Case, tmp_path: Path) -> None:
     assert logs[1] == logs[0]
 
 
+@pytest.mark.skipif(ENGINE is None, reason="no PowerShell (pwsh) is on the path")
+def test_one_process_serves_visits_to_several_hosts(tmp_path: Path) -> None:
+    """Each sees its own host, whatever the one before did or left unread; one that was killed takes it along."""
+    engines = powershell.ENGINES
+    engines.close()
+    pids = []
+    for number in (1, 2, 3):
+        with played(tmp_path / str(number), Path(ENGINE or "")) as play:
+            if number == 1:
+                assert kinds(play.visit("inspect", {}, text="throw 'no'"))[-1] == "error"
+            lines = play.inspect()
+            assert lines[-1] == ("done", True)
+            assert str(play.host.root) in str(lines)
+            served = engines.take(Path(ENGINE or ""))
+            pids.append(served.process.pid)
+            assert served.visits == number + 1
+            engines.give_back(served)
+    assert len(set(pids)) == 1
+    with played(tmp_path / "killed", Path(ENGINE or "")) as play:
+        process = play.process()
+        process.kill()
+        while process.read(1).exit_code is None:
+            pass
+        assert kinds(play.inspect())[-1] == "done"
+        served = engines.take(Path(ENGINE or ""))
+        assert (served.process.pid != pids[0], served.visits) == (True, 1)
+        engines.give_back(served)
+
+
 # ---- What holds for the twins alone
 
 

@@ -23,8 +23,8 @@ ENGINE = shutil.which("pwsh")
 OLD, NEW, SERVER = self_signed("old"), self_signed("new"), self_signed("server")
 SOON = 30.0
 LIMITS = {"program": 10, "stop": 5, "start": 5, "visit": 10, "loopback": 2}
-SHORT = {"program": 0.1, "stop": 0.4, "start": 0.4, "visit": 2, "loopback": 1}
-"""Limits of a visit without a program: the backstop strikes 0.9 s after it was registered."""
+SHORT = {"program": 1, "stop": 0.4, "start": 0.4, "visit": 2, "loopback": 1}
+"""Limits of a visit without a program: the backstop strikes 1.8 s after it was registered."""
 REAL = pytest.param(
     "powershell", marks=pytest.mark.skipif(ENGINE is None, reason="no PowerShell (pwsh) is on the path")
 )

@@ -20,8 +20,8 @@ PORT = 10943
 SOON = 30.0
 LOOK_AT_SERVER = LOOK | {"server": True}
 SWITCH = ("export", "adopt", "restart", "served")
-SHORT = {"program": 0.1, "stop": 0.4, "start": 0.4, "visit": 2, "loopback": 1}
-"""Limits with which the backstop strikes 0.9 s after it was registered."""
+SHORT = {"program": 1, "stop": 0.4, "start": 0.4, "visit": 2, "loopback": 1}
+"""Limits with which the backstop strikes 1.8 s after it was registered."""
 
 
 class SharedDatabase:

@@ -10,18 +10,20 @@ import json
 import os
 import select
 import signal
-import subprocess
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
+from bot.sandbox import windows
 from bot.sandbox.windows.bridge import VARIABLE, bridge_of
+from bot.sandbox.windows.engines import ENGINES, EOT, Engine, file_of
+from bot.sandbox.windows.engines import start as start_engine
 from bot.sandbox.windows.schedule import split
+from bot.windows import scripts
 from bot.windows.scripts import BOOTSTRAP
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 _GLANCE = 0.05
 """Seconds between two looks at whether a process has ended."""
+INPUT_LINES = 2
+"""Lines of standard input that octocert's bootstrap reads: script and parameters."""
 
 
 class Output(NamedTuple):
@@ -245,7 +249,10 @@ def running_in(world: "World") -> Running:
 
 
 class EngineProcess:
-    """A real PowerShell, in a process group of its own."""
+    """A script in a real PowerShell: octocert's own in one that serves several, anything else in one of its own.
+
+    So is a script at one of whose lines a fault is to strike.
+    """
 
     def __init__(self, host: "Host", powershell: Path, text: str) -> None:
         self.host = host
@@ -253,38 +260,26 @@ class EngineProcess:
         self._printed = Printed(host, self._kill)
         self._dead = False
         self._exit_code: int | None = None
+        self._input_lines = 0
+        self._ending: bytes | None = None
+        """What came after EOT: the exit code, and the end of its line."""
         self._bridge = bridge_of(host.world)
         variable, self._token = self._bridge.admit(self)
-        script = f". '{_stand_ins()}'\n{_language(host)}{text}"
         home = host.root / "Users" / host.environment()["USERNAME"]
         home.mkdir(parents=True, exist_ok=True)
-        self._process = subprocess.Popen(
-            [
-                powershell,
-                "-NoProfile",
-                "-NonInteractive",
-                "-EncodedCommand",
-                base64.b64encode(script.encode("utf-16-le")).decode("ascii"),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            cwd=host.root,
-            start_new_session=True,
-            env={
-                **host.environment(),
-                VARIABLE: variable,
-                "HOME": str(home),
-                "PATH": "/usr/local/bin:/usr/bin:/bin",
-                "LANG": "C.UTF-8",
-                "TZ": "UTC",  # the local time of every host of the sandbox
-                "POWERSHELL_TELEMETRY_OPTOUT": "1",
-                "DOTNET_TieredPGO": "0",
-            },
-        )
-        for pipe in (self._process.stdout, self._process.stderr):
-            os.set_blocking(pipe.fileno(), False)  # type: ignore[union-attr]  # both are pipes
+        environment = {**host.environment(), VARIABLE: variable, "HOME": str(home)}
+        is_watched = host.faults.kill_shell_at is not None or host.faults.cut_at is not None
+        if is_watched:
+            environment["OCTOCERT_WATCHED"] = "1"
+        self._engine: Engine | None = None
+        if text == BOOTSTRAP and host.profile.language_mode == "FullLanguage" and not is_watched:
+            self._engine = ENGINES.take(powershell)
+            self._engine.begin(environment, host.root, file_of(scripts, "bootstrap.ps1"))
+            self._process = self._engine.process
+        else:
+            script = f". '{file_of(windows, 'stand_ins.ps1')}'\n{_language(host)}{text}"
+            encoded = base64.b64encode(script.encode("utf-16-le")).decode("ascii")
+            self._process = start_engine(powershell, ["-EncodedCommand", encoded], environment, host.root)
         self._open = {self._process.stdout: True, self._process.stderr: False}
         self._thread = threading.Thread(target=self._watch, name=f"powershell-{host.name}", daemon=True)
         self._running = running_in(host.world)  # after the bridge, so that it is closed before
@@ -293,11 +288,16 @@ class EngineProcess:
 
     def write(self, data: bytes, end: bool) -> None:
         """Hand over standard input."""
+        with self._condition:
+            if self._engine and (self._exit_code is not None or self._input_lines >= INPUT_LINES):
+                return  # nobody would read it but the next visit
+            self._input_lines += data.count(b"\n")
+            closes = end and not (self._engine and self._input_lines == INPUT_LINES)
         stdin = self._process.stdin
         with suppress(OSError, ValueError):
             assert stdin is not None
             stdin.write(data)
-            if end:
+            if closes:
                 stdin.close()
 
     def read(self, timeout: float) -> Output:
@@ -316,8 +316,13 @@ class EngineProcess:
     def hang_up(self) -> None:
         """Go away as the reader of its output: .NET on this platform drops what it prints from now on."""
         with self._condition:
+            if self._exit_code is not None:
+                return
             for pipe in list(self._open):
                 self._shut(pipe)
+            if self._engine and self._process.stdin is not None:
+                with suppress(OSError):
+                    self._process.stdin.close()
 
     def catch_up(self) -> bool:
         """Take what was printed so far; False when it is dead."""
@@ -326,13 +331,15 @@ class EngineProcess:
             return not self._dead
 
     def _kill(self) -> None:
+        if self._exit_code is not None:
+            return  # its process may serve another one
         self._dead = True
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def _pump(self) -> None:
         for pipe, is_stdout in list(self._open.items()):
-            while pipe in self._open:
+            while pipe in self._open and self._exit_code is None:
                 try:
                     data = os.read(pipe.fileno(), 65536)  # type: ignore[union-attr]
                 except BlockingIOError:
@@ -342,17 +349,28 @@ class EngineProcess:
                 elif self._dead:
                     continue
                 elif is_stdout:
-                    self._printed.add(data)
+                    self._take(data)
                 else:
                     self._printed.stderr += data
                 self._condition.notify_all()
+
+    def _take(self, data: bytes) -> None:
+        """Take what was printed; a visit that shares its process ends by EOT and its exit code."""
+        if self._engine and self._ending is None:
+            data, end, rest = data.partition(EOT)
+            self._ending = rest if end else None
+        elif self._engine and self._ending is not None:
+            self._ending += data
+            return
+        if data:
+            self._printed.add(data)
 
     def _shut(self, pipe: object) -> None:
         self._open.pop(pipe, None)  # type: ignore[call-overload]
         pipe.close()  # type: ignore[attr-defined]
 
     def _watch(self) -> None:
-        """Collect what is printed until the process has ended."""
+        """Collect what is printed until the script has ended."""
         while True:
             with self._condition:
                 pipes = [p for p in self._open if p is not None]
@@ -362,27 +380,37 @@ class EngineProcess:
             code = self._process.poll() if pipes else self._process.wait()
             with self._condition:
                 self._pump()
-                if code is not None:
-                    for pipe in list(self._open):
-                        self._shut(pipe)
-                    if self._process.stdin is not None:
-                        with suppress(OSError):
-                            self._process.stdin.close()
-                    self._bridge.dismiss(self._token)
-                    self._running.remove(self)
-                    self._exit_code = code if code >= 0 else 1
-                    self._condition.notify_all()
+                if self._ending is not None and self._ending.endswith(b"\n") and not self._dead:
+                    self._end(int(self._ending), is_shared=True)
                     return
+                if code is not None:
+                    self._end(code if code >= 0 else 1)
+                    return
+
+    def _end(self, code: int, *, is_shared: bool = False) -> None:
+        """Note that the script has ended, and let go of its process or end that, too."""
+        spoiled = self._printed.stderr or len(self._open) < 2 or self._input_lines != INPUT_LINES
+        if is_shared and not spoiled:
+            assert self._engine is not None
+            ENGINES.give_back(self._engine)
+        else:
+            if is_shared:
+                self._kill()
+                self._process.wait()
+            for pipe in list(self._open):
+                self._shut(pipe)
+            if self._process.stdin is not None:
+                with suppress(OSError):
+                    self._process.stdin.close()
+        self._bridge.dismiss(self._token)
+        self._running.remove(self)
+        self._exit_code = code
+        self._condition.notify_all()
 
     def end(self) -> None:
         """End it, and wait until it has."""
         self.kill()
         self._thread.join(5)
-
-
-def _stand_ins() -> Path:
-    file = resources.files(__package__).joinpath("stand_ins.ps1")
-    return Path(str(file))
 
 
 def _language(host: "Host") -> str:
