@@ -13,7 +13,7 @@ from bot.sandbox.windows import soap
 from bot.windows.errors import RemoteError, RemoteErrorKind
 from bot.windows.transport import BUSY_PAUSES, CONNECT_PAUSES, SEND_BYTES, Endpoint, Transport
 from bot.windows.visit import Line
-from tests.programs import Odd, Program, Relay, Restless, assert_fails, failure, idle, obedient, stage
+from tests.programs import SECONDS, Odd, Program, Relay, Restless, assert_fails, failure, idle, obedient, stage
 
 FACTS = ("facts", {"computer": "WEB-01"})
 SCHEMES = ("http", "https")
@@ -162,7 +162,7 @@ def test_a_connection_that_is_always_cut_before_the_input_begins_nothing(play):
     play.prepare = lambda _: play.server.cut("web-01")
     assert_fails(failure(play, "http"), RemoteErrorKind.UNREACHABLE)
     assert play.operations["Command"] == len(CONNECT_PAUSES) + 1
-    assert all(program.killed.is_set() and not program.stdin for program in play.programs)
+    assert all(program.killed.wait(SECONDS) and not program.stdin for program in play.programs)
     assert play.open_shells == 0
 
 
