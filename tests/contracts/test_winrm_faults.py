@@ -346,7 +346,7 @@ def test_a_script_whose_service_is_stopped_is_never_ended(play):
         program.say("stopping", "OctopusDeploy Tentacle")
 
     play.story = story
-    assert_fails(failure(play, deadline=0.3, script="apply"), RemoteErrorKind.UNKNOWN_OUTCOME)
+    assert_fails(failure(play, deadline=1.5, script="apply"), RemoteErrorKind.UNKNOWN_OUTCOME)
     assert "Delete" not in play.operations
     assert not play.programs[0].killed.is_set()
     assert play.open_shells == 1

@@ -113,7 +113,12 @@ class Shells:
         command_id = str(uuid.uuid4()).upper()
         console = request.options.get("WINRS_CONSOLEMODE_STDIN", "TRUE")
         with self._lock:
-            shell.commands[command_id] = Command(process, _is_true(console))
+            is_open = self._shells.get(request.shell_id) is shell
+            if is_open:
+                shell.commands[command_id] = Command(process, _is_true(console))
+        if not is_open:  # it was closed while the program started
+            process.kill()
+            raise soap.no_shell(request.shell_id)
         return soap.command_started(command_id)
 
     def send(self, request: soap.Request) -> str:
