@@ -53,7 +53,8 @@ IDLE_MARGIN = 300
 """A shell outlives deadline and grace by so many seconds: the script's own limits end before the host kills it."""
 DELETE_SECONDS = 10.0
 BURST_SECONDS = 0.15
-"""Pause after an answer that is not the last: a script prints lines in bursts, and one request fetches several."""
+"""Pause before the first answer is asked for and after each that is not the last: a script prints lines in bursts, and
+one request fetches several."""
 QUIET_SECONDS = 0.2
 """Pause after an answer without anything in it, which Windows does not give."""
 CODE_PAGE = 65_001
@@ -287,6 +288,8 @@ class _Conversation:
         lines: without its last line no visit counts.
         """
         losses, complaint = 0, b""
+        if self._left > BURST_SECONDS:
+            self._clock.sleep(BURST_SECONDS)  # its first lines come in a burst, too
         while True:
             self._check_time()
             try:
