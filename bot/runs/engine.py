@@ -43,6 +43,8 @@ DRAIN_SECONDS = 20.0
 """How long running steps may go on when the bot is asked to stop; the rest is resumed at the next start."""
 CHILD_SECONDS = 0.1
 """How often a run looks whether the work on its targets has ended."""
+ELSEWHERE_SECONDS = 1.0
+"""The same, where another bot does that work."""
 SLOT_SECONDS = 0.25
 """How often who waits for a free slot looks whether the bot stops."""
 UNDER_WAY = ("PENDING", "ENQUEUED", "DELAYED")
@@ -53,10 +55,8 @@ PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Seconds between two tries of a step whose database is away; the last one is repeated."""
 MAX_RECOVERIES = 50
 """How often a workflow is resumed after crashes before it is given up."""
-DELETED_AT_ONCE = 500
-"""Workflows that one transaction deletes."""
-READ_AT_ONCE = 500
-"""Workflows whose results one query reads."""
+AT_ONCE = 500
+"""Workflows that one query reads, or one transaction deletes."""
 FROZEN_SECONDS = 1.0
 """How often a step that may not begin looks whether it may."""
 
@@ -269,8 +269,8 @@ class DurableEngine:
         """Delete what is kept of a run that is over, with all its parts."""
         found = DBOS.list_workflows(workflow_id_prefix=run_id, load_input=False, load_output=False)
         mine = [w.workflow_id for w in found if w.workflow_id.partition(":")[0] == run_id]
-        for begin in range(0, len(mine), DELETED_AT_ONCE):
-            DBOS.delete_workflows(mine[begin : begin + DELETED_AT_ONCE])
+        for begin in range(0, len(mine), AT_ONCE):
+            DBOS.delete_workflows(mine[begin : begin + AT_ONCE])
 
     def leave(self) -> None:
         """Begin no step any more; those that run go on to their end."""
@@ -437,8 +437,8 @@ def _results(ids: Mapping[str, str]) -> dict[str, Any]:
 
 def _ended(ids: Sequence[str]) -> dict[str, Any]:
     found = {}
-    for begin in range(0, len(ids), READ_AT_ONCE):
-        for status in DBOS.list_workflows(workflow_ids=list(ids[begin : begin + READ_AT_ONCE]), load_input=False):
+    for begin in range(0, len(ids), AT_ONCE):
+        for status in DBOS.list_workflows(workflow_ids=list(ids[begin : begin + AT_ONCE]), load_input=False):
             found[status.workflow_id] = status.output
             if status.status in BROKEN_OFF:
                 error = class_of(status.error) if status.error else status.status
@@ -469,14 +469,16 @@ def _patiently(name: str, function: Callable[..., T], *arguments: Any) -> T:
 
 def _wait_for(workflows: Sequence[str]) -> None:
     """Wait until workflows that were begun have ended; Leaving as soon as the bot stops: nobody waits for us."""
-    while True:
-        if _Current.leaving.is_set():
-            raise Leaving
-        # the database is asked only when this process is not at work on any of them
-        if not any(w in _Current.at_work for w in workflows) and not _elsewhere(_under_way, workflows):
+    pause = CHILD_SECONDS
+    while not _Current.leaving.wait(pause):
+        # the database is asked only when this process is not at work on any of them, and less often while others are
+        if any(w in _Current.at_work for w in workflows):
+            pause = CHILD_SECONDS
+        elif _elsewhere(_under_way, workflows):
+            pause = min(pause * 2, ELSEWHERE_SECONDS)
+        else:
             return
-        if _Current.leaving.wait(CHILD_SECONDS):
-            raise Leaving
+    raise Leaving
 
 
 def _elsewhere(ask: Callable[..., T], *arguments: Any) -> T:
@@ -486,13 +488,6 @@ def _elsewhere(ask: Callable[..., T], *arguments: Any) -> T:
 
 
 def _under_way(workflows: Sequence[str]) -> bool:
-    return any(
-        DBOS.list_workflows(
-            workflow_ids=list(workflows[begin : begin + READ_AT_ONCE]),
-            status=list(UNDER_WAY),
-            limit=1,
-            load_input=False,
-            load_output=False,
-        )
-        for begin in range(0, len(workflows), READ_AT_ONCE)
-    )
+    some: dict[str, Any] = {"status": list(UNDER_WAY), "limit": 1, "load_input": False, "load_output": False}
+    begins = range(0, len(workflows), AT_ONCE)
+    return any(DBOS.list_workflows(workflow_ids=list(workflows[b : b + AT_ONCE]), **some) for b in begins)

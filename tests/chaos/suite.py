@@ -43,7 +43,7 @@ class Figures:
     """Workflows that were gone on with after a death."""
     disasters: Counter[str] = field(default_factory=Counter)
     recovery: list[float] = field(default_factory=list)
-    """Seconds from the end of a disaster until the run did something again that the world saw."""
+    """Seconds from the end of a disaster until the run did something again that the world saw, or was over."""
     losses: list[str] = field(default_factory=list)
 
     def line(self) -> str:
@@ -162,10 +162,13 @@ def play(place: Scene, judge: Judge, disaster: Disaster, figures: Figures) -> No
         place.pause(0.0, 2.5)
         disaster(place)
     before, ended = signs(town), time.monotonic()
-    while signs(town) == before and time.monotonic() - ended < END_SECONDS:
-        place.keep()
-        time.sleep(0.02)
-    figures.recovery.append(time.monotonic() - ended)
+    if not judge.ledger.standing(run_id).state.is_over:  # else it did all of its work in the disaster
+        while signs(town) == before and not judge.ledger.standing(run_id).state.is_over:
+            if time.monotonic() - ended > END_SECONDS:
+                break
+            place.keep()
+            time.sleep(0.02)
+        figures.recovery.append(time.monotonic() - ended)
     figures.runs += 1
     figures.disasters[disaster.__name__] += 1
     end = time.monotonic() + END_SECONDS
