@@ -96,7 +96,7 @@ class Records:
     def stored(self, records: Sequence[Record]) -> tuple[Record, ...]:
         """Return those of these records that are still there, as they are stored now, read as lists of their ids.
 
-        Also where Octopus should not know that filter and answer with all of them.
+        Also where Octopus should answer with all of them: that the list of workers knows the filter is UNVERIFIED.
         """
         by_folder: dict[tuple[Space, RecordKind], list[str]] = {}
         for record in records:
