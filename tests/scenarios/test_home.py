@@ -9,9 +9,7 @@ import pytest
 
 from bot.sandbox.slack.model import texts
 from bot.slack.rotate_view import TARGETS
-from tests.scenarios.town import Town
-
-RADAR = '\n[radar]\nchannel = "C0DEPLOY"\nschedule = "0 7 * * *"\n'
+from tests.scenarios.town import RADAR, Town
 
 
 @pytest.fixture

@@ -9,9 +9,7 @@ import pytest
 from bot.sandbox.octopus.permissions import SPACE_PERMISSIONS, SYSTEM_PERMISSIONS
 from bot.sandbox.pki import self_signed
 from bot.sandbox.slack.model import Message
-from tests.scenarios.town import Town
-
-RADAR = '\n[radar]\nchannel = "C0DEPLOY"\nschedule = "0 7 * * *"\n'
+from tests.scenarios.town import RADAR, Town
 
 
 @pytest.fixture
