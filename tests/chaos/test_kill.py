@@ -78,7 +78,7 @@ def test_killed_with_a_key_in_memory_it_puts_one_certificate_in_force(town: Town
     town.process.kill()
     town.process.start()
     root = town.end(root, 120)
-    thread = town.says(root, "healthy")
+    thread = town.says(root, "The run is over")
     town.assert_good("web-01")
     assert town.effects("web-01", "import") == 1
     signed = town.process.signed(run_id)
