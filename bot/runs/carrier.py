@@ -32,8 +32,6 @@ from bot.runs.undo import Undo, step_of
 
 log = structlog.get_logger("octocert.runs")
 
-LOOKS_TOLD = 20
-"""Targets after which the second look at a fleet tells how far it is."""
 TURNS = 2
 """One Health task checks what begins in so many turns of all that may be in flight. It runs while the rest of the wave
 is worked on, and tells of failures before a whole large wave was done; a smaller wave has one task."""
@@ -152,6 +150,9 @@ class RunCarrier:
         if begun["busy"]:
             self._step("skip", self._skip, run_id, target, begun["busy"])
             return {"ready": False}
+        if begun.get("stale"):  # a release before this one did not look here
+            self._step("stale", self._stale, run_id, target, begun["stale"])
+            return {"ready": False}
         new: str | None = None
         notes: list[str] = []
         old = DurableEngine.read(self._gear.ledger.target, run_id, target).old
@@ -213,9 +214,9 @@ class RunCarrier:
     # Steps. Each may be repeated after a crash.
 
     def _recheck(self, run_id: str) -> list[str]:
-        """Look at every target again, from everywhere but its host, which looks itself just before it acts.
+        """Look at the records of all targets again; those that are no longer what was approved are skipped and listed.
 
-        Those that are no longer what was approved are skipped and listed.
+        What a target serves is looked at again at its own turn, its host looks itself just before it acts.
         """
         gear = self._gear
         gear.ledger.stage(run_id, "looking at every target again")
@@ -231,8 +232,7 @@ class RunCarrier:
                     groups[group.name] = group
                     found[target.name] = group.name
                     before[group.name] = target.facts
-            seen = self._counting(run_id, len(groups))
-            facts = {f.name: f for f in self._inspector.look(list(groups.values()), index, again=before, on_seen=seen)}
+            facts = {f.name: f for f in self._inspector.look(list(groups.values()), index, again=before)}
         except UserError as error:
             for target in plan.targets:
                 self._skip(run_id, target.name, f"the estate could not be looked at again: {error}")
@@ -253,18 +253,6 @@ class RunCarrier:
                 fresh.append(target.name)
         gear.announcer.rechecked(run_id)
         return fresh
-
-    def _counting(self, run_id: str, number: int) -> Callable[[], None]:
-        """Return what counts the targets that were looked at, and has the run's message show it."""
-        gear, seen = self._gear, itertools.count(1)
-
-        def count() -> None:
-            done = next(seen)
-            if number > LOOKS_TOLD and done % LOOKS_TOLD == 0:
-                gear.ledger.stage(run_id, f"looking at every target again, {done} of {number}")
-                gear.announcer.root(run_id)
-
-        return count
 
     def _leave(self, run_id: str, name: str, result: dict[str, Any]) -> None:
         """Leave a target as it is which its host, or the way to it, kept us from touching."""
@@ -303,10 +291,21 @@ class RunCarrier:
         return True
 
     def _begin_target(self, run_id: str, name: str) -> dict[str, Any]:
-        """If the run may go on, take the host's lock and wait until Octopus runs nothing there; nothing is done yet."""
+        """If the run may go on, take the host's lock and wait until Octopus runs nothing there; nothing is done yet.
+
+        Then what is served is looked at again: since the approval hours may have passed, of other waves or of waiting.
+        """
         go = self._may_begin(run_id, name)
-        idle = self._rotation.wait_until_idle(run_id, name) if go is Go.NOW else {}
-        return {"go": go.value, "busy": idle.get("what", "")}
+        if go is not Go.NOW:
+            return {"go": go.value, "busy": ""}
+        busy = self._rotation.wait_until_idle(run_id, name).get("what", "")
+        return {"go": go.value, "busy": busy, "stale": [] if busy else self._different(run_id, name)}
+
+    def _different(self, run_id: str, name: str) -> list[str]:
+        """Return what is served otherwise than when the plan was made, as sentences."""
+        plan, target = self._gear.ledger.plan(run_id), self._gear.ledger.target(run_id, name)
+        now = self._inspector.look_outside(target.facts)
+        return changes(target.facts, now, plan.request, plan.source_of(target))
 
     def _may_begin(self, run_id: str, name: str) -> Go:
         gear = self._gear

@@ -91,8 +91,8 @@ class Inspector:
         `sighted`, what is served is not looked at from outside, which costs Octopus a request for each target;
         `on_seen` is called after each target.
 
-        `again` has what was seen before, by the targets' names. Then no host is visited and no task asked for: both is
-        done at each target's own turn. Octopus is asked what it sees served only where the bot saw nothing.
+        `again` has what was seen before, by the targets' names. Then only Octopus's records are new: the rest is looked
+        at again when it is each target's own turn.
         """
         if not groups:
             return []
@@ -135,6 +135,30 @@ class Inspector:
             found.append(replace(facts, missing_permissions=missing, pools=tuple(dict.fromkeys(mine))))
         return found
 
+    def look_outside(self, before: TargetFacts) -> TargetFacts:
+        """Return these facts with what the target serves now, as it is seen from outside; the rest is as it was.
+
+        Octopus is asked what it sees only where the bot sees otherwise than before, or saw nothing then.
+        """
+        first = before.records[0]
+        if first.style is not Style.LISTENING:
+            return before
+        seen = [self._see(first)]
+        was = next((s.thumbprint for s in before.sightings if s.place == seen[0].place), None)
+        if was is None or seen[0].thumbprint != was:
+            seen.append(self._tools.octopus.discover(first))
+        _note_expiry(first.id, seen, None)
+        places, found = {s.place for s in seen}, {s.thumbprint for s in seen} - {None}
+        instance = before.instance
+        if instance and instance.served and found and instance.served.thumbprint not in found:
+            instance = replace(instance, served=None)  # what the host saw is past; it looks again in its visit
+        rest = (s for s in before.sightings if s.place not in places)
+        return replace(before, instance=instance, sightings=(*seen, *rest))
+
+    def _see(self, record: Record) -> Sighting:
+        name, port = _host_and_port(record.uri)
+        return self._tools.see(name, port)
+
     def _host(self, reach: Reach) -> HostFacts:
         tools = self._tools
         return tools.hands.inspect(
@@ -158,11 +182,8 @@ class Inspector:
         if visits:
             visits.begin(reach)
         sightings: list[Future[Sighting]] = []
-        if sighted and first.style is Style.LISTENING:
-            name, port = _host_and_port(first.uri)
-            sightings.append(self._looks.submit(tools.see, name, port))
-            if before is None or not any(s.place == "bot" and s.thumbprint for s in before.sightings):
-                sightings.append(self._looks.submit(tools.octopus.discover, first))
+        if sighted and before is None and first.style is Style.LISTENING:
+            sightings = [self._looks.submit(self._see, first), self._looks.submit(tools.octopus.discover, first)]
         work = []
         if deeply and visits:
             work = [self._looks.submit(tools.octopus.running_tasks, r, LOOKAHEAD) for r in group.records]
@@ -170,8 +191,7 @@ class Inspector:
         instance, instance_error = find_instance(first, host, reach.instance) if host else (None, None)
         seen = [f.result() for f in sightings]
         if before:
-            host, instance = before.host, before.instance
-            seen += [s for s in before.sightings if s.place not in {one.place for one in seen}]
+            host, instance, seen = before.host, before.instance, list(before.sightings)
         ids = {r.id for r in group.records}
         endpoint = endpoint_of(first)
         _note_expiry(first.id, seen, instance)

@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
+from bot.domain.facts import ServiceState
 from bot.domain.run import RunState
 from tests.scenarios.town import Town
 
@@ -71,6 +72,26 @@ def test_what_changed_since_the_plan_is_skipped_and_shown(town: Town) -> None:
     town.end(root)
     assert str(by_hand) in town.says(root, "What is different")
     assert web.configured == by_hand
+
+
+def test_what_is_served_is_looked_at_again_when_the_turn_comes(town: Town) -> None:
+    """Somebody imported another one before the plan and restarts the service while the run waits for a deployment."""
+    web = town.tentacle("web-01")
+    web.host.run_program([str(web.host.tentacle_exe), "new-certificate", "--instance=Tentacle"])
+    old, by_hand = web.served, web.configured
+    root = town.ask("rita", "rotate web-01")
+    town.octopus.start_deployment(town.sandbox.estate.records["web-01"][0], 600.0)
+    town.press("ada", root, "Approve")
+    town.wait(lambda: "waiting for" in town.slack.message(root.ts).content)
+    web.service.stop()
+    web.service.wait_for(ServiceState.STOPPED, 10)
+    web.service.start()
+    town.end(root)
+    said = town.says(root, "What is different")
+    assert f"served: was {old}, is now {by_hand}" in said
+    assert f"{by_hand}, {old}" not in said
+    assert (web.configured, web.served) == (by_hand, by_hand)
+    assert town.effects("web-01", "make") == 1, "by hand, before the plan"
 
 
 def test_a_plan_that_nobody_can_see_is_taken_back(town: Town) -> None:
