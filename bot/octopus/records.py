@@ -1,5 +1,6 @@
 """Reads the records of all spaces: who stores which thumbprint, where, and how healthy Octopus finds it."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -45,7 +46,10 @@ class Records:
     def __init__(self, wire: Wire, permissions: Permissions) -> None:
         self._wire = wire
         self._permissions = permissions
-        self._known: dict[tuple[str, RecordKind], tuple[float, Names]] = {}
+        self._known: dict[tuple[str, RecordKind, bool], tuple[float, Names]] = {}
+        """Names by space, kind and whether they were asked with those of tenants; until when they are remembered."""
+        self._reading = threading.Lock()
+        """Held while names are read, so that of many who need them one asks."""
 
     def spaces(self) -> tuple[Space, ...]:
         """Return all spaces that the key may enter. Octopus does not tell of others."""
@@ -91,7 +95,12 @@ class Records:
 
     def record(self, record: Record) -> Record:
         """Return the record as it is stored now; RecordVanished if it is gone."""
-        return self.of_document(self.document(record), record)
+        document = self.document(record)
+        space = Space(id=record.space_id, name=record.space)
+        if not has_certificate(document):
+            raise self._wire.unexpected(path_of(record), f"{record.name} is no listening or polling Tentacle any more")
+        names = self._names(space, record.kind, tenants=bool(document.get("TenantIds")))
+        return to_record(document, kind=record.kind, space=space, names=names, url=self._wire.url)
 
     def stored(self, records: Sequence[Record]) -> tuple[Record, ...]:
         """Return those of these records that are still there, as they are stored now, read as lists of their ids.
@@ -119,14 +128,6 @@ class Records:
             if error.kind is OctopusErrorKind.NOT_FOUND:
                 raise vanished(record) from None
             raise
-
-    def of_document(self, document: Document, record: Record) -> Record:
-        """Return the record that a newer document of `record` tells of."""
-        space = Space(id=record.space_id, name=record.space)
-        if not has_certificate(document):
-            raise self._wire.unexpected(path_of(record), f"{record.name} is no listening or polling Tentacle any more")
-        names = self._names(space, record.kind, tenants=bool(document.get("TenantIds")))
-        return to_record(document, kind=record.kind, space=space, names=names, url=self._wire.url)
 
     def pools(self, space_id: str) -> tuple[Pool, ...]:
         """Return the worker pools of a space with their sizes; without those whose workers a cloud provides."""
@@ -197,19 +198,21 @@ class Records:
 
     def _names(self, space: Space, kind: RecordKind, *, tenants: bool) -> Names:
         """Return the names in a space; those of tenants only where a machine belongs to one, for a space has many."""
-        now = self._wire.clock.monotonic()
-        known = self._known.get((space.id, kind))
-        if known and now < known[0] and (known[1].tenants or not tenants):
-            return known[1]
-        if kind is RecordKind.WORKER:
-            names = Names(pools=self._by_id(f"/api/{space.id}/workerpools/all"))
-        else:
-            names = Names(
-                environments=self._by_id(f"/api/{space.id}/environments/all"),
-                tenants=self._by_id(f"/api/{space.id}/tenants/all") if tenants else {},
-            )
-        self._known[space.id, kind] = (now + NAMES_SECONDS, names)
+        key = space.id, kind, tenants and kind is not RecordKind.WORKER
+        with self._reading:
+            until, names = self._known.get(key, (0.0, Names()))
+            if until <= self._wire.clock.monotonic():
+                names = self._read_names(*key)
+                self._known[key] = self._wire.clock.monotonic() + NAMES_SECONDS, names
         return names
+
+    def _read_names(self, space: str, kind: RecordKind, tenants: bool) -> Names:
+        if kind is RecordKind.WORKER:
+            return Names(pools=self._by_id(f"/api/{space}/workerpools/all"))
+        return Names(
+            environments=self._by_id(f"/api/{space}/environments/all"),
+            tenants=self._by_id(f"/api/{space}/tenants/all") if tenants else {},
+        )
 
     def _by_id(self, path: str) -> dict[str, str]:
         """Return names by ids; nothing where the key may not see them, and then the ids themselves are shown."""

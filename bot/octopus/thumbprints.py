@@ -52,8 +52,6 @@ log = structlog.get_logger("octocert.octopus")
 class Written:
     """What became of one correction."""
 
-    record: Record
-    """As it is stored now."""
     changed: bool
     """False where the new thumbprint stood there already."""
     differences: tuple[str, ...] = ()
@@ -81,9 +79,7 @@ class Thumbprints:
             before = self._records.document(record)
             stored = stored_thumbprint(before)
             if stored == new:
-                return Written(
-                    record=self._records.of_document(before, record), changed=changed, differences=differences
-                )
+                return Written(changed=changed, differences=differences)
             if Thumbprint.maybe(stored) not in {old, new}:
                 raise _neither(record, stored, old, new)
             if attempt > 1:
@@ -95,8 +91,7 @@ class Thumbprints:
                 if differences:
                     log.warning("record_changed_beside_thumbprint", record=record.id, differences=differences)
                 if stored_thumbprint(after) == new:
-                    written = self._records.of_document(after, record)
-                    return Written(record=written, changed=True, differences=differences)
+                    return Written(changed=True, differences=differences)
         raise OctopusError(
             f"Octopus accepted the new thumbprint of {record.name} in {record.space}, but still stores {old}. "
             "See whether its database is read-only, or correct the thumbprint in the portal.",
