@@ -1,4 +1,4 @@
-"""What works on a target now: a fleet asks the same for each target, and Octopus is asked once."""
+"""What works on a target now, and what names mean: a fleet asks the same for each target, Octopus is asked once."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +9,7 @@ import pytest
 from bot.clock import FakeClock
 from bot.domain.facts import Record, RecordKind
 from bot.octopus.client import Client, OctopusError
+from bot.octopus.records import NAMES_SECONDS
 from bot.octopus.work import SHARED_SECONDS
 from bot.sandbox.octopus.server import OctopusServer
 from bot.sandbox.world import World
@@ -67,3 +68,15 @@ def test_a_failure_is_shared_with_nobody_who_comes_later(place: Place) -> None:
     place.octopus.faults.down = False
     place.octopus.start_deployment(place.target, 600)
     assert place.seen() == ["Deploy"]
+
+
+def test_of_many_who_need_names_one_asks_for_them(place: Place) -> None:
+    """What was remembered of worker pools is too old; sixteen threads read the worker at once."""
+    place.clock.advance(NAMES_SECONDS + 0.1)
+    before = len(place.octopus.traffic)
+    with ThreadPoolExecutor(16) as threads:
+        found = list(threads.map(lambda _: place.client.record(place.worker).pools, range(16)))
+    assert found == [("Windows",)] * 16
+    asked = [t.path for t in place.octopus.traffic[before:]]
+    assert len([path for path in asked if path.endswith("/workerpools/all")]) == 1
+    assert len(asked) == 17
