@@ -89,6 +89,19 @@ class LoopThread:
         self.loop.run_forever()
 
 
+async def stop_listening(server: asyncio.Server) -> None:
+    """Listen no more; what was accepted already gets its transport, and the protocol's `connection_made` is called.
+
+    `Server.close()` alone loses a connection accepted in the same turn of the loop: its transport finds the server
+    closed, raises before it is known to anybody, and its socket stays open (CPython 3.11, `Server._attach`).
+    """
+    loop = asyncio.get_running_loop()
+    for listener in server.sockets:
+        loop.remove_reader(listener.fileno())
+    await asyncio.sleep(0)
+    server.close()
+
+
 async def _cancel_others() -> None:
     """Cancel every task of the loop but this one, and let transports close."""
     others = asyncio.all_tasks() - {asyncio.current_task()}

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bot.domain.thumbprint import Thumbprint
-from bot.sandbox.network import LoopThread
+from bot.sandbox.network import LoopThread, stop_listening
 from bot.sandbox.octopus.documents import signature_algorithm
 from bot.sandbox.octopus.store import same_subscription
 from bot.sandbox.pki import Identity
@@ -116,7 +116,7 @@ class Comms:
         return await asyncio.get_running_loop().create_server(accept, self._hosts, self._port)
 
     async def _end(self, server: asyncio.Server) -> None:
-        server.close()
+        await stop_listening(server)
         for _ in range(4):  # what is accepted even now gets its transport a moment later
             await asyncio.sleep(0)
             for call in list(self._open):

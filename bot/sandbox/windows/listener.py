@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
 from bot.domain.thumbprint import Thumbprint
-from bot.sandbox.network import LoopThread
+from bot.sandbox.network import LoopThread, stop_listening
 from bot.sandbox.pki import Identity
 
 _HANDSHAKE_SECONDS = 30.0
@@ -217,7 +217,7 @@ class TlsListener:
 
     async def _end(self) -> None:
         self._is_over = True
-        self._server.close()
+        await stop_listening(self._server)
         await asyncio.sleep(0)  # what was accepted a moment ago gets its transport
         for link in tuple(self._links):
             link.close()

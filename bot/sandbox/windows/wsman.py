@@ -14,6 +14,7 @@ from functools import partial
 
 from spnego.channel_bindings import GssChannelBindings
 
+from bot.sandbox.network import stop_listening
 from bot.sandbox.windows import ntlm, powershell
 from bot.sandbox.windows.host import Host
 from bot.sandbox.windows.shells import Shells, Start
@@ -147,7 +148,7 @@ class Door:
         """Listen no more and cut what is open."""
         servers, self._servers = self._servers, []
         for server in servers:
-            server.close()
+            await stop_listening(server)
         self.cut()
         await asyncio.gather(*(link.task for link in self.links if link.task), return_exceptions=True)
 
