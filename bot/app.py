@@ -1,14 +1,10 @@
 """The only place where clients and services are built and joined."""
 
 import logging
-import os
-import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from types import FrameType
 
 import structlog
 from slack_bolt import App
@@ -64,6 +60,7 @@ from bot.settings import Settings
 from bot.settings_operating import Address, address_of
 from bot.settings_policy import policy_of
 from bot.settings_windows import zone_of
+from bot.signals import EndSignals, leave
 from bot.slack.groups import UserGroups
 from bot.slack.notifier import Notifier
 from bot.slack.publishing import Permalinks, publisher
@@ -404,15 +401,7 @@ def run(settings: Settings, register: Register, *, http: Address | None = None) 
 
     That is as safe as a power cut: what runs is resumed, and a host that was left alone starts its service by itself.
     """
-    ended = threading.Event()
-
-    def asked(number: int, _frame: FrameType | None) -> None:
-        if ended.is_set():
-            _leave(128 + number)
-        ended.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, asked)
+    signals = EndSignals()
     bot = Bot(settings, register, http=http)
     try:
         bot.start()
@@ -426,15 +415,9 @@ def run(settings: Settings, register: Register, *, http: Address | None = None) 
         urls=[s.url for s in bot.servers],
         executor=bot.engine.executor,
     )
-    ended.wait()
+    signals.wait()
     log.info("octocert is stopping; a second signal ends it at once", seconds=settings.operating.drain)
     bot.stop()
     log.info("octocert has stopped")
     # A step that did not end in time still has its thread, for which the interpreter would wait.
-    return _leave(0)
-
-
-def _leave(code: int) -> int:
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    os._exit(code)
+    leave(0)

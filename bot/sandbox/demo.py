@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
-import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +16,7 @@ from bot.app import Bot
 from bot.sandbox import fleet_story, server_story, stories
 from bot.sandbox.sandbox import Sandbox
 from bot.settings import load
+from bot.signals import LOOK_SECONDS
 
 Register = Callable[..., None]
 STORIES: dict[str, Callable[[Sandbox, stories.Say], stories.Ending]] = {
@@ -66,7 +67,8 @@ def serve(
             click.echo(f"\n  octocert's demo is at  {sandbox.slack.url}\n\nCtrl-C ends it.")
             sys.stdout.flush()
             try:
-                threading.Event().wait()
+                while True:
+                    time.sleep(LOOK_SECONDS)
             except KeyboardInterrupt:
                 click.echo("\nThe demo ends.", err=True)
             finally:

@@ -1,8 +1,6 @@
 """A bot in a process of its own, whose clock jumps as a file says: `python clocked.py CONFIG SECONDS_FILE`."""
 
-import signal
 import sys
-import threading
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from bot import logs
 from bot.app import Bot
 from bot.clock import SystemClock
 from bot.settings import load
+from bot.signals import EndSignals
 
 
 class JumpingClock(SystemClock):
@@ -28,11 +27,10 @@ def main() -> None:
     """Run until SIGTERM."""
     settings = load(Path(sys.argv[1]))
     logs.configure(settings.log.level, settings.log.format)
-    ended = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    signals = EndSignals()
     bot = Bot(settings, handlers.register, clock=JumpingClock(Path(sys.argv[2])))
     bot.start()
-    ended.wait()
+    signals.wait()
     bot.stop()
 
 

@@ -1,10 +1,12 @@
 """Where bots are born: a process that has loaded all of their code, and forks. Most of a bot's start is loading it."""
 
+import faulthandler
 import multiprocessing
 import os
 import runpy
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -38,10 +40,13 @@ class Born:
         return self._process.exitcode
 
     def wait(self, seconds: float) -> int:
-        """Wait until it has ended, at most so many seconds; return what `poll` does."""
+        """Wait until it has ended; return what `poll` does. After so many seconds it says where it is, and dies."""
         self._process.join(seconds)
         code = self.poll()
         if code is None:
+            self.send_signal(signal.SIGUSR1)
+            time.sleep(1)  # it writes where each of its threads is
+            self.send_signal(signal.SIGKILL)
             raise TimeoutError(f"the process {self.pid} did not end within {seconds:.0f} s")
         return code
 
@@ -54,6 +59,7 @@ def _live(words: Sequence[str], output: Path, environment: Mapping[str, str]) ->
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    faulthandler.register(signal.SIGUSR1)
     sys.argv = list(words)
     if words[0] == "octocert":
         from bot.cli import main

@@ -93,6 +93,8 @@ class BotProcess:
         self._process.send_signal(number)
         try:
             return self._process.wait(60)
+        except TimeoutError as error:
+            raise AssertionError(f"{error}; see {self.log}:\n{self.log.read_text()[-9000:]}") from error
         finally:
             self._process = None
 
