@@ -140,7 +140,7 @@ def main() -> None:
 
 def _take(wanted: list[Take], chromium: Browser, state: Path, hosts: int, folder: Path) -> None:
     context = chromium.new_context(viewport={"width": 1280, "height": 860}, color_scheme="light", locale="en-GB")
-    with Town(state, hosts=hosts, extra=DEADLINES.replace("idle = 10", "idle = 120") + RADAR, pace=0.1) as town:
+    with Town(state, hosts=hosts, extra=DEADLINES.replace("idle = 50", "idle = 600") + RADAR, pace=0.1) as town:
         camera = Camera(context.new_page(), town, folder)
         for take in wanted:
             take(camera)

@@ -20,7 +20,7 @@ STEPS = ("Wait until idle", "Make a new certificate", "Restart the service", "Oc
 
 def test_a_fleet_is_watched_and_steered_on_the_page(tmp_path: Path, look: Any) -> None:
     """The table says how many are at which step and who is waited for; Pause, Resume and Stop work from the page."""
-    with Town(tmp_path, hosts=40, pace=0.05, extra=DEADLINES.replace("idle = 10", "idle = 120")) as town:
+    with Town(tmp_path, hosts=40, pace=0.05, extra=DEADLINES.replace("idle = 50", "idle = 600")) as town:
         town.tentacle("web-04").host.faults.import_fails = "There is not enough space on the disk."
         first, second = (town.octopus.start_deployment(town.sandbox.estate.records[n][0], 600) for n in HELD)
         root = elsewhere(lambda: town.ask("rita", "rotate role:web --canary 0 --batch 12 --reason “yearly rotation”"))

@@ -26,7 +26,7 @@ FLEET = [f"web-{n:02}" for n in range(3, 24)]
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Town]:
     """Return some thirty Tentacles, all looked at together: each is given time for that."""
-    patient = DEADLINES.replace("loopback = 2", "loopback = 10").replace("handshake = 3", "handshake = 10")
+    patient = DEADLINES.replace("loopback = 2", "loopback = 10").replace("handshake = 5", "handshake = 20")
     with Town(tmp_path, hosts=33, extra=patient) as town:
         yield town
 

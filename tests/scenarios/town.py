@@ -24,25 +24,28 @@ from bot.settings_operating import Address
 
 T = TypeVar("T")
 
+HURRY = 5
+"""So many seconds pass for the bot in one of the machine's: what it waits for by the clock comes sooner."""
 DEADLINES = """
 [deadlines]
-inspect_host = 20
-visit = 30
+inspect_host = 100
+visit = 150
 program = 10
 service_stop = 3
 service_start = 3
 loopback = 2
-handshake = 3
-idle = 10
-health_task = 20
-health_repeat = 4
-polling_return = 8
-host_return = 20
-octopus_request = 5
+handshake = 5
+idle = 50
+health_task = 100
+health_repeat = 20
+polling_return = 40
+host_return = 100
+octopus_request = 10
 server_program = 10
 server_start = 6
-drain = 4
+drain = 20
 """
+"""In the bot's seconds; those of hosts, programs and sockets are the machine's."""
 DUE = datetime.now(UTC) - timedelta(hours=2)
 """When the radar had to look last: long ago enough that no test passes its hour, whatever the hour of the day is."""
 RADAR = f'\n[radar]\nchannel = "C0DEPLOY"\nschedule = "{DUE.minute} {DUE.hour} * * *"\n'
@@ -63,7 +66,7 @@ def elsewhere(work: Callable[[], T]) -> T:
 
 
 class ShiftedClock(SystemClock):
-    """The machine's clock, whose date can be moved on: hours pass for expiry and clean-up, waits stay as they are."""
+    """A clock that hurries, and whose date can be moved on: hours pass for expiry and clean-up."""
 
     def __init__(self) -> None:
         self.shift = timedelta()
@@ -75,8 +78,12 @@ class ShiftedClock(SystemClock):
         return super().now() + self.shift
 
     def monotonic(self) -> float:
-        """Return the machine's seconds, moved on."""
-        return super().monotonic() + self.skip
+        """Return the machine's seconds times `HURRY`, moved on."""
+        return super().monotonic() * HURRY + self.skip
+
+    def sleep(self, seconds: float) -> None:
+        """Wait for so many of the clock's seconds."""
+        super().sleep(seconds / HURRY)
 
 
 class Town:
