@@ -21,6 +21,10 @@ class Clock(Protocol):
         """Wait for so many seconds."""
         ...
 
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """Wait until an event is set, at most so many seconds; return whether it is."""
+        ...
+
 
 class SystemClock:
     """The clock of the machine."""
@@ -36,6 +40,10 @@ class SystemClock:
     def sleep(self, seconds: float) -> None:
         """Wait for so many seconds."""
         time.sleep(seconds)
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """Wait until an event is set, at most so many seconds; return whether it is."""
+        return event.wait(seconds)
 
 
 class FakeClock:
@@ -57,6 +65,10 @@ class FakeClock:
     def sleep(self, seconds: float) -> None:
         """Move the clock on by so many seconds, without waiting."""
         self.advance(seconds)
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """Wait for the event in the machine's seconds, for whoever sets it lives in them; the clock stands still."""
+        return event.wait(seconds)
 
     def advance(self, seconds: float) -> None:
         """Move the clock on by so many seconds."""

@@ -84,7 +84,7 @@ class Radar:
         return self._sweeps.latest()
 
     def _work(self) -> None:
-        while not self._stop.wait(ROUND_SECONDS):
+        while not self._clock.wait(self._stop, ROUND_SECONDS):
             try:
                 self.look_around()
             except Stopped:

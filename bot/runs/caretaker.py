@@ -99,7 +99,7 @@ class Caretaker:
         return self._thread.is_alive()
 
     def _work(self) -> None:
-        while not self._stop.wait(ROUND_SECONDS):
+        while not self._clock.wait(self._stop, ROUND_SECONDS):
             try:
                 self._wrecks.revive()
                 if not self._leads():

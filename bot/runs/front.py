@@ -187,7 +187,7 @@ class Front:
 
     def _work(self) -> None:
         while not self._stop.is_set():
-            self._wake.wait(ROUND_SECONDS)
+            self._clock.wait(self._wake, ROUND_SECONDS)
             self._wake.clear()
             if self._stop.is_set():
                 return
@@ -195,7 +195,7 @@ class Front:
                 self._look()
             except Exception:
                 log.exception("the Home tabs could not be brought up to date; it is tried again")
-                self._stop.wait(LOOK_SECONDS)
+                self._clock.wait(self._stop, LOOK_SECONDS)
 
     def _look(self) -> None:
         """Publish the tabs that were just opened, and every few seconds those whose content has changed."""

@@ -228,14 +228,14 @@ class Notifier:
 
     def _work(self) -> None:
         while not self._ended.is_set():
-            self._awake.wait(LOOK_SECONDS)
+            self._clock.wait(self._awake, LOOK_SECONDS)
             self._awake.clear()
             try:
                 self.deliver()
             except Exception:
                 log.exception("the notifier's round failed; it goes on")
             # a run under way wakes it hundreds of times a second
-            self._ended.wait(REST_SECONDS)
+            self._clock.wait(self._ended, REST_SECONDS)
 
     def deliver(self) -> None:
         """Send what may be sent now."""

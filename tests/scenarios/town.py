@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -84,6 +85,10 @@ class ShiftedClock(SystemClock):
     def sleep(self, seconds: float) -> None:
         """Wait for so many of the clock's seconds."""
         super().sleep(seconds / HURRY)
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """Wait until an event is set, at most so many of the clock's seconds; return whether it is."""
+        return super().wait(event, seconds / HURRY)
 
 
 class Town:
