@@ -163,6 +163,19 @@ def test_rotate_and_approve_by_clicking(slack: SlackServer, look: Any) -> None:
     assert slack.violations == []
 
 
+def test_a_button_counts_though_its_message_was_edited_before_the_answer(slack: SlackServer, look: Any) -> None:
+    """The message of a run is edited every second, and nobody answers a question as fast as that."""
+    page: Page = look(slack.url, "ada")
+    rotate(page)
+    message = next(m for m in slack.messages() if m.is_bot)
+    page.get_by_role("button", name="Approve", exact=True).click()
+    client = WebClient(token=slack.bot_token, base_url=slack.api_url)
+    client.chat_update(channel=message.channel, ts=message.ts, text="Rotate web-01", blocks=blocks(1))
+    expect(page.get_by_text("1 of 3").first).to_be_visible()
+    page.get_by_role("button", name="Yes, rotate").click()
+    expect(page.get_by_text("3 of 3").first).to_be_visible()
+
+
 def test_text_is_rendered_and_never_markup(slack: SlackServer, look: Any) -> None:
     """Bold, code, links and mentions are drawn; what looks like HTML stays text."""
     page: Page = look(slack.url)

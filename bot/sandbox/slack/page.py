@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from bot.sandbox.slack.interaction import Interactions
-from bot.sandbox.slack.model import BOT_USER_ID, TEAM_NAME, Call, Json, Message, Person, Receipt
+from bot.sandbox.slack.model import BOT_USER_ID, TEAM_NAME, Call, Element, Json, Message, Person, Receipt, elements_of
 from bot.sandbox.slack.socket_mode import SocketHub
 from bot.sandbox.slack.views import stack_of
 from bot.sandbox.slack.workspace import Workspace
@@ -298,10 +298,17 @@ class Page:
             raise LookupError("this message is gone")
         return message, list(message.blocks)
 
+    def _pressed(self, blocks: list[Json], body: Json) -> Element:
+        """Return what a person pressed: by its block, or by its value where the message was edited meanwhile."""
+        there = [e for e in elements_of(blocks) if e.action_id == body["action_id"]]
+        same = [e for e in there if e.block_id == body["block_id"]]
+        same = same or [e for e in there if e.value == (body.get("value") or "")]
+        return same[0] if same else self.interactions.element(blocks, body["action_id"], body["block_id"])
+
     async def _act(self, body: Json) -> Json:
         """Press a button or choose from a menu, on a message or a view."""
         message, blocks = self._blocks_of(body)
-        element = self.interactions.element(blocks, body["action_id"], body["block_id"])
+        element = self._pressed(blocks, body)
         chosen: Any = body.get("chosen")
         if message is not None:
             return self._receipt(await self.interactions.act(body["as"], message, element, chosen))

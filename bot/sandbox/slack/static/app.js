@@ -165,7 +165,7 @@ const contextOf = (message) => ({
     if (element.confirm && !(await confirmed(element.confirm))) return;
     control.classList.add("busy");
     if ("disabled" in control) control.disabled = true;
-    await post("act", { channel: message.channel, ts: message.ts, block_id: block.block_id, action_id: element.action_id, chosen });
+    await post("act", { channel: message.channel, ts: message.ts, block_id: block.block_id, action_id: element.action_id, value: element.value, chosen });
     control.classList.remove("busy");
     if ("disabled" in control) control.disabled = false;
   },
@@ -249,7 +249,7 @@ function drawChannel() {
     const view = state.home;
     const print = view ? view.hash : "none";
     if ($("messages").dataset.home !== print) {
-      const context = { key: view?.id, act: (block, element, chosen) => post("act", { view_id: view.id, block_id: block.block_id, action_id: element.action_id, chosen }), suggest: async () => [] };
+      const context = { key: view?.id, act: (block, element, chosen) => post("act", { view_id: view.id, block_id: block.block_id, action_id: element.action_id, value: element.value, chosen }), suggest: async () => [] };
       $("messages").replaceChildren(view ? node("div", { class: "home" }, blocksNode(view.blocks, context)) : node("p", { class: "empty muted" }, "octocert has published nothing here yet."));
       if (!$("messages").dataset.home) $("scroller").scrollTop = 0;
       $("messages").dataset.home = print;
