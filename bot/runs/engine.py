@@ -4,7 +4,6 @@ A step whose result is recorded never runs again; the step in flight at a crash 
 whether their work is done, and return expected failures as values: a replayed exception would be another class.
 """
 
-import json
 import math
 import socket
 import threading
@@ -13,11 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import sqlalchemy as sa
 import structlog
-from dbos import DBOS, DBOSConfig, Serializer, SetWorkflowID
+from dbos import DBOS, DBOSConfig, Serializer, SetWorkflowID, WorkflowStatus
 from dbos._core import WorkflowHandleFuture
 from dbos._dbos import _get_dbos_instance
 from structlog.contextvars import bound_contextvars
@@ -25,7 +24,7 @@ from structlog.contextvars import bound_contextvars
 from bot import telemetry
 from bot.runs.carrying import Carrier, Replaced
 from bot.runs.database import Database, is_away
-from bot.runs.recorded import RecordedError, Unexpected, class_of, plain
+from bot.runs.recorded import StrictJson, Unexpected, class_of
 from bot.runs.slots import Slots
 
 log = structlog.get_logger("octocert.engine")
@@ -61,25 +60,8 @@ FROZEN_SECONDS = 1.0
 """How often a step that may not begin looks whether it may."""
 
 T = TypeVar("T")
-
-
-class StrictJson(Serializer):
-    """Journals plain JSON and nothing else: no pickles, no secrets."""
-
-    def name(self) -> str:
-        """Return the name under which values are stored."""
-        return "octocert_json_1"
-
-    def serialize(self, data: Any) -> str:
-        """Return JSON; TypeError for anything that is not plain."""
-        return json.dumps(plain(data), separators=(",", ":"))
-
-    def deserialize(self, serialized_data: str) -> Any:
-        """Return what was stored; an exception comes back as RecordedError."""
-        value = json.loads(serialized_data)
-        if isinstance(value, dict) and set(value) == {"__error__"}:
-            return RecordedError(value["__error__"])
-        return value
+Call = tuple[Callable[..., Any], str, Sequence[Any]]
+"""A workflow of ours, the id under which it is begun, and what it gets."""
 
 
 class Leaving(BaseException):
@@ -211,7 +193,7 @@ class DurableEngine:
             "application_version": VERSION,
             "executor_id": self.executor,
             "system_database_engine": self._database.engine,
-            "serializer": StrictJson(),
+            "serializer": cast("Serializer", StrictJson()),
             "enable_otlp": False,
             "log_level": "WARNING",
             # no limit of threads: slots bound the work on targets, and no run may wait for a thread for its parts
@@ -363,14 +345,14 @@ class DurableEngine:
         again = f":{turn}" if turn > 1 else ""
         ids: dict[str, str] = {}
         proofs: dict[str, str] = {}
+        calls: list[Call] = []
         for group, targets in groups.items():
             mine = {t: f"{run_id}:replace:{t}{again}" for t in targets}
-            for target, workflow_id in mine.items():
-                _begin(_replace, workflow_id, run_id, target)
             proofs[group] = f"{run_id}:prove:{group}"
-            with SetWorkflowID(proofs[group]):
-                DBOS.start_workflow(_prove, run_id, group, mine)
+            calls += [(_replace, workflow_id, (run_id, target)) for target, workflow_id in mine.items()]
+            calls.append((_prove, proofs[group], (run_id, group, mine)))
             ids |= mine
+        _begin_all(calls)
         _wait_for([*ids.values(), *proofs.values()])
         return Replaced(targets=_results_of(ids), proofs=_results_of(proofs))
 
@@ -395,21 +377,41 @@ def _all(workflow: Callable[..., T], calls: Mapping[str, tuple[str, ...]]) -> di
 
     One that ended by an error has `{"ok": False, "ready": False}` as its result: what became of the target is not told.
     """
-    if _Current.leaving.is_set():
-        raise Leaving
-    for workflow_id, *arguments in calls.values():
-        _begin(workflow, workflow_id, *arguments)
+    _begin_all([(workflow, workflow_id, arguments) for workflow_id, *arguments in calls.values()])
     ids = {target: workflow_id for target, (workflow_id, *_) in calls.items()}
     _wait_for(list(ids.values()))
     return _results_of(ids)
 
 
-def _begin(workflow: Callable[..., Any], workflow_id: str, *arguments: str) -> None:
-    """Start a workflow as soon as there is a slot for it; one that was started before goes on by itself.
+def _begin_all(calls: Sequence[Call]) -> None:
+    """Begin workflows in this order, each as soon as there is a slot for it; those that were begun before go on.
+
+    They are no children of the workflow that asks: each child is recorded there, which costs as much again as to
+    begin it (measured).
+    """
+    if _Current.leaving.is_set():
+        raise Leaving
+    if DBOS.patch("beside"):
+        _elsewhere(_begin_new, calls)
+        return
+    for call in calls:  # the way of the release before
+        _begin(*call)
+
+
+def _begin_new(calls: Sequence[Call]) -> None:
+    ids = [workflow_id for _, workflow_id, _ in calls]
+    begun = _patiently("begin", lambda: {status.workflow_id for status in _listed(ids, load_output=False)})
+    for workflow, workflow_id, arguments in calls:
+        if workflow_id not in begun:
+            _begin(workflow, workflow_id, arguments)
+
+
+def _begin(workflow: Callable[..., Any], workflow_id: str, arguments: Sequence[Any]) -> None:
+    """Start a workflow as soon as there is a slot for it; a proof needs none.
 
     A queue of DBOS's would do the same, asking the database several times a second, all day.
     """
-    has_slot = False
+    has_slot = workflow is _prove
     while not has_slot:
         if _Current.leaving.is_set():
             raise Leaving
@@ -437,13 +439,12 @@ def _results(ids: Mapping[str, str]) -> dict[str, Any]:
 
 def _ended(ids: Sequence[str]) -> dict[str, Any]:
     found = {}
-    for begin in range(0, len(ids), AT_ONCE):
-        for status in DBOS.list_workflows(workflow_ids=list(ids[begin : begin + AT_ONCE]), load_input=False):
-            found[status.workflow_id] = status.output
-            if status.status in BROKEN_OFF:
-                error = class_of(status.error) if status.error else status.status
-                what = Unexpected("the work on it", error).sentence
-                found[status.workflow_id] = {"ok": False, "ready": False, "what": what}
+    for status in _listed(ids):
+        found[status.workflow_id] = status.output
+        if status.status in BROKEN_OFF:
+            error = class_of(status.error) if status.error else status.status
+            what = Unexpected("the work on it", error).sentence
+            found[status.workflow_id] = {"ok": False, "ready": False, "what": what}
     return found
 
 
@@ -488,6 +489,11 @@ def _elsewhere(ask: Callable[..., T], *arguments: Any) -> T:
 
 
 def _under_way(workflows: Sequence[str]) -> bool:
-    some: dict[str, Any] = {"status": list(UNDER_WAY), "limit": 1, "load_input": False, "load_output": False}
-    begins = range(0, len(workflows), AT_ONCE)
-    return any(DBOS.list_workflows(workflow_ids=list(workflows[b : b + AT_ONCE]), **some) for b in begins)
+    return next(_listed(workflows, status=list(UNDER_WAY), limit=1, load_output=False), None) is not None
+
+
+def _listed(workflows: Sequence[str], **options: Any) -> Iterator[WorkflowStatus]:
+    """Yield what DBOS knows of those of these workflows that were begun."""
+    for begin in range(0, len(workflows), AT_ONCE):
+        some = list(workflows[begin : begin + AT_ONCE])
+        yield from DBOS.list_workflows(workflow_ids=some, load_input=False, **options)

@@ -1,5 +1,6 @@
 """Recorded: what the durable engine keeps of results and of errors, and how these come back."""
 
+import json
 from typing import Any
 
 from bot.secrets import Secret
@@ -42,3 +43,22 @@ def plain(value: Any) -> Any:
 def class_of(error: Exception) -> str:
     """Return the name of an exception's class, also of one that comes from the journal."""
     return str(error) if isinstance(error, RecordedError) else type(error).__name__
+
+
+class StrictJson:
+    """Journals plain JSON and nothing else: no pickles, no secrets. The durable engine calls it a serializer."""
+
+    def name(self) -> str:
+        """Return the name under which values are stored."""
+        return "octocert_json_1"
+
+    def serialize(self, data: Any) -> str:
+        """Return JSON; TypeError for anything that is not plain."""
+        return json.dumps(plain(data), separators=(",", ":"))
+
+    def deserialize(self, serialized_data: str) -> Any:
+        """Return what was stored; an exception comes back as RecordedError."""
+        value = json.loads(serialized_data)
+        if isinstance(value, dict) and set(value) == {"__error__"}:
+            return RecordedError(value["__error__"])
+        return value

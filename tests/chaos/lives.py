@@ -17,7 +17,6 @@ from bot.runs.carrier import RunCarrier
 from bot.runs.carrying import Replaced
 from bot.runs.control import Control
 from bot.runs.database import Database
-from bot.runs.engine import StrictJson
 from bot.runs.gates import Gates
 from bot.runs.gear import Gear
 from bot.runs.inspector import Inspector
@@ -26,6 +25,7 @@ from bot.runs.ledger import Ledger
 from bot.runs.node_steps import NodeSteps
 from bot.runs.notes import Notes
 from bot.runs.outbox import DurableOutbox
+from bot.runs.recorded import StrictJson
 from bot.runs.rotation import Rotation
 from bot.runs.server_breaking import ServerBreaking
 from bot.runs.server_carrier import ServerCarrier

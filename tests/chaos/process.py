@@ -7,6 +7,8 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 from tests.chaos.nursery import Born
@@ -115,6 +117,28 @@ class BotProcess:
         finally:
             connection.close()
         return {str(row[0]) for row in rows}
+
+    def begun_as_children(self, run_id: str, parts: Mapping[str, str]) -> None:
+        """Make the journal of a run look as if it had begun these parts (id and function) as its children."""
+        connection = sqlite3.connect(self.database, timeout=5)
+        row = "workflow_uuid = ? and function_name = 'DBOS.patch-beside'"
+        with closing(connection), connection:
+            (first,) = connection.execute(
+                f"select function_id from operation_outputs where {row}", (run_id,)
+            ).fetchone()
+            connection.execute(f"delete from operation_outputs where {row}", (run_id,))
+            for number, (part, function) in enumerate(parts.items(), start=first):
+                connection.execute(
+                    "insert into operation_outputs (workflow_uuid, function_id, function_name, child_workflow_id)"
+                    " values (?, ?, ?, ?)",
+                    (run_id, number, function, part),
+                )
+
+    def began_beside(self, run_id: str) -> bool:
+        """Whether the journal of a run says that its parts are not its children."""
+        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=5)) as connection:
+            query = "select 1 from operation_outputs where workflow_uuid = ? and function_name = 'DBOS.patch-beside'"
+            return connection.execute(query, (run_id,)).fetchone() is not None
 
     def newest_run(self) -> str:
         """Return the id of the newest run."""

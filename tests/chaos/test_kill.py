@@ -98,3 +98,22 @@ def test_sigterm_is_graceful_and_resumable(town: Town) -> None:
     town.end(root, 90)
     town.assert_good("web-01")
     assert town.effects("web-01", "make") == 1
+
+
+def test_a_run_of_the_release_before_goes_on_its_old_way(town: Town) -> None:
+    """It had begun the work on its targets as its children: what its journal says of them is what it finds."""
+    root = town.ask("rita", "rotate web-01 web-02")
+    run_id = town.process.newest_run()
+    town.press("ada", root, "Approve")
+    town.process.wait_for_step(run_id, StepKind.RESTART.value)
+    town.process.kill()
+    assert town.process.began_beside(run_id)
+    parts = {f"{run_id}:replace:{name}": "replace" for name in ("web-01", "web-02")}
+    town.process.begun_as_children(run_id, parts | {f"{run_id}:prove:1": "prove"})
+    town.process.start()
+    root = town.end(root, 120)
+    town.says(root, "The run is over")
+    for name in ("web-01", "web-02"):
+        town.assert_good(name)
+        assert town.effects(name, "make") == 1
+    assert not town.process.began_beside(run_id)

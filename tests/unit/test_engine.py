@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.runs.database import Database, is_away
-from bot.runs.engine import StrictJson
-from bot.runs.recorded import RecordedError
+from bot.runs.recorded import RecordedError, StrictJson
 from bot.secrets import Secret
 
 PLAIN = st.recursive(

@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from bot.domain.errors import SettingsError
-from bot.runs.engine import StrictJson
+from bot.runs.recorded import StrictJson
 from bot.secrets import Secret, SecretReference
 
 CANARY = "canary-8f3a1b2c"
