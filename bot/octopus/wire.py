@@ -34,7 +34,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
 _TRIES_AFTER_500 = 4
 """An internal error is repeated a few times only: unlike an absent Server it seldom passes by waiting."""
 _AWAY = {408, 502, 503, 504}
-_USER_AGENT = "octocert"
+_HEADERS = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": "octocert"}
 
 Parameters = Mapping[str, str | int | bool | None]
 
@@ -55,7 +55,7 @@ class Wire:
         ca_file: Path | None = None,
         timeout: float = REQUEST_SECONDS,
         patience: float = PATIENCE_SECONDS,
-        pool: httpx.Client | None = None,
+        pool: httpx.HTTPTransport | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self.clock = clock
@@ -194,15 +194,20 @@ class Wire:
         given = {
             k: str(v).lower() if isinstance(v, bool) else v for k, v in (parameters or {}).items() if v is not None
         }
-        headers = {"X-Octopus-ApiKey": self._key(), "Accept": "application/json", "User-Agent": _USER_AGENT}
-        request = self._pool.build_request(
-            method, self.url + path, params=given or None, json=document, headers=headers, timeout=self._timeout
+        request = httpx.Request(
+            method,
+            self.url + path,
+            params=given or None,
+            json=document,
+            headers={"X-Octopus-ApiKey": self._key(), **_HEADERS},
+            extensions={"timeout": httpx.Timeout(self._timeout).as_dict()},
         )
         deadline = self.clock.monotonic() + self._timeout
         with telemetry.timed(telemetry.OCTOPUS_SECONDS, method=method) as timing:
             timing.labels = {"status": "0"}
             try:
-                response = self._pool.send(request, stream=True)
+                response = self._pool.handle_request(request)
+                response.request = request
                 try:
                     body = self._body(response, path, deadline)
                 finally:
@@ -256,11 +261,11 @@ class Wire:
                 reason = "the connection broke before the answer was complete. Ask again in a moment."
         return OctopusError(f"The Octopus Server at {self.url} cannot be reached: {reason}", kind=kind)
 
-    def _new_pool(self) -> httpx.Client:
-        return httpx.Client(
+    def _new_pool(self) -> httpx.HTTPTransport:
+        # httpx's client would look at each answer for redirects, cookies and logins, of which there are none here
+        return httpx.HTTPTransport(
             verify=_trust(self._ca_file),
             trust_env=False,
-            follow_redirects=False,
             limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=IDLE_CONNECTIONS),
         )
 

@@ -1,11 +1,15 @@
 """The directory: from a record to the host behind it and how that host is reached."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from bot.domain.facts import Record, Style
 from bot.settings import Settings
 from bot.windows.transport import Endpoint
+
+MOST_KNOWN = 10_000
+"""Hosts whose entry in the configuration is remembered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +27,8 @@ class Directory:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        # the settings stay, and a fleet asks hundreds of times a second
+        self._reach = lru_cache(MOST_KNOWN)(self._find)
 
     def reach(self, record: Record) -> Reach:
         """Return the host of a record: a [[hosts]] entry's address, else the host of its URI, else its name."""
@@ -33,7 +39,7 @@ class Directory:
         """Return the host of a node of the Octopus Server: a [[hosts]] entry's address, else its name."""
         return self._reach(name, None)
 
-    def _reach(self, name: str, known: str | None) -> Reach:
+    def _find(self, name: str, known: str | None) -> Reach:
         access = self._settings.access_for(name)
         address = access.address or known or name
         login = access.login

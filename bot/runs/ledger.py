@@ -34,6 +34,8 @@ from bot.runs.step_notes import StepNotes, dump_steps, load_steps
 
 _ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
 """Letters and digits that nobody confuses when reading a run's name aloud."""
+_MOST_DECIDED = 1000
+"""Decisions that are kept in memory."""
 _AT_ONCE = 500
 """Names in one query; SQLite takes 32 766 parameters, older ones 999."""
 
@@ -75,6 +77,7 @@ class Ledger:
         self._engine = engine
         self._clock = clock
         self._plans = Plans(self._read_plan)
+        self._decided: dict[str, Decision] = {}
         self.notes = StepNotes(engine, clock)
         """Where steps stand, as far as it is not written yet."""
 
@@ -148,10 +151,17 @@ class Ledger:
         )
 
     def decision(self, run_id: str) -> Decision | None:
-        """Return who decided about a run, None while nobody has."""
-        with self._engine.connect() as connection:
-            text = _DECISION.run(connection, run=run_id).scalar()
-        return codec.loads(Decision, text) if text else None
+        """Return who decided about a run, None while nobody has; a decision stands, so it is read once."""
+        known = self._decided.get(run_id)
+        if known is None:
+            with self._engine.connect() as connection:
+                text = _DECISION.run(connection, run=run_id).scalar()
+            if text:
+                known = codec.loads(Decision, text)
+                if len(self._decided) >= _MOST_DECIDED:
+                    self._decided = {}
+                self._decided[run_id] = known
+        return known
 
     def progress(self, run_id: str, names: Iterable[str]) -> list[TargetProgress]:
         """Return how far these targets of a run are, in the plan's order."""
@@ -290,10 +300,9 @@ class Ledger:
         """Note where some steps of one target stand; what stands there already is not written again."""
         self.notes.note(run_id, target, states, detail)
 
-    def began(self, run_id: str, target: str) -> datetime:
+    def began(self, run_id: str, target: str, within: sa.Connection) -> datetime:
         """Return when the first step of a target began; now, if none has."""
-        with self._engine.connect() as connection:
-            began = _BEGAN.run(connection, run=run_id, of_target=target).scalar()
+        began = _BEGAN.run(within, run=run_id, of_target=target).scalar()
         return datetime.fromisoformat(began) if began else self._clock.now()
 
     def outcome(self, run_id: str, outcome: Outcome, within: sa.Connection) -> bool:

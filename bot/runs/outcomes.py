@@ -65,32 +65,35 @@ class Outcomes:
         assert subject is not None, f"{name} is no subject of {run_id}"
         assert old is not None
         untouched = kind in {OutcomeKind.SKIPPED, OutcomeKind.UNTOUCHED}
-        seconds = 0.0 if untouched else (gear.clock.now() - gear.ledger.began(run_id, name)).total_seconds()
         what, undone, now = about.get("what", ""), about.get("undone", ""), about.get("now", "")
-        outcome = Outcome(
-            target=name,
-            kind=kind,
-            old=old,
-            new=old if untouched else Thumbprint.maybe(about.get("in_force")),
-            health=about.get("health"),
-            seconds=seconds,
-            what=what,
-            undone=undone,
-            now=now,
-            advice=about.get("advice", ""),
-            failed_step=about.get("failed"),
-        )
-        entry = Entry(
-            kind="outcome",
-            run=run_id,
-            target=name,
-            digest=subject.digest,
-            old=old,
-            new=outcome.new or "",
-            what=" ".join(t for t in (kind.value + ".", what, undone, now) if t),
-        )
 
         def stored(connection: sa.Connection) -> Entry | None:
-            return entry if gear.ledger.outcome(run_id, outcome, connection) else None
+            seconds = 0.0
+            if not untouched:
+                seconds = (gear.clock.now() - gear.ledger.began(run_id, name, connection)).total_seconds()
+            outcome = Outcome(
+                target=name,
+                kind=kind,
+                old=old,
+                new=old if untouched else Thumbprint.maybe(about.get("in_force")),
+                health=about.get("health"),
+                seconds=seconds,
+                what=what,
+                undone=undone,
+                now=now,
+                advice=about.get("advice", ""),
+                failed_step=about.get("failed"),
+            )
+            if not gear.ledger.outcome(run_id, outcome, connection):
+                return None
+            return Entry(
+                kind="outcome",
+                run=run_id,
+                target=name,
+                digest=subject.digest,
+                old=old,
+                new=outcome.new or "",
+                what=" ".join(t for t in (kind.value + ".", what, undone, now) if t),
+            )
 
         return stored
