@@ -36,8 +36,6 @@ What a workflow does between its steps (which ones, in which order, with which n
 `DBOS.patch("name")`, so that runs of the release before go on their old way. Steps themselves may change at any time.
 This text changes only if that is impossible; then the release notes must say: finish or stop all runs before.
 """
-POLL_SECONDS = 0.1
-"""How often a workflow that waits for a message looks for it."""
 DRAIN_SECONDS = 20.0
 """How long running steps may go on when the bot is asked to stop; the rest is resumed at the next start."""
 CHILD_SECONDS = 0.1
@@ -197,7 +195,6 @@ class DurableEngine:
             "enable_otlp": False,
             "log_level": "WARNING",
             # no limit of threads: slots bound the work on targets, and no run may wait for a thread for its parts
-            "notification_listener_polling_interval_sec": POLL_SECONDS,
         }
         DBOS(config=config)
         DBOS.launch()
