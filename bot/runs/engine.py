@@ -38,6 +38,8 @@ This text changes only if that is impossible; then the release notes must say: f
 """
 DRAIN_SECONDS = 20.0
 """How long running steps may go on when the bot is asked to stop; the rest is resumed at the next start."""
+BEGIN_SECONDS = 0.01
+"""Between two beginnings: a hundred at once keep whoever types a command waiting for the interpreter (measured)."""
 CHILD_SECONDS = 0.1
 """How often a run looks whether the work on its targets has ended."""
 ELSEWHERE_SECONDS = 1.0
@@ -401,6 +403,7 @@ def _begin_new(calls: Sequence[Call]) -> None:
     for workflow, workflow_id, arguments in calls:
         if workflow_id not in begun:
             _begin(workflow, workflow_id, arguments)
+            _Current.leaving.wait(BEGIN_SECONDS)
 
 
 def _begin(workflow: Callable[..., Any], workflow_id: str, arguments: Sequence[Any]) -> None:
