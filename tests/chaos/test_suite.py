@@ -14,4 +14,4 @@ def test_a_little_chaos_loses_nothing() -> None:
     assert figures.losses == []
     told = json.loads(figures.line())
     assert told["kills"] >= 1
-    assert told["runs"] == told["recoveries"] > 0
+    assert told["runs"] >= told["recoveries"] > 0  # a run may do all of its work in the disaster
