@@ -402,6 +402,7 @@ def _begin_new(calls: Sequence[Call]) -> None:
     begun = _patiently("begin", lambda: {status.workflow_id for status in _listed(ids, load_output=False)})
     for workflow, workflow_id, arguments in calls:
         if workflow_id not in begun:
+            _Current.guard()
             _begin(workflow, workflow_id, arguments)
             _Current.leaving.wait(BEGIN_SECONDS)
 
