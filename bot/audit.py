@@ -180,12 +180,16 @@ class AuditLog:
         """Keep the head beside the database; after the entry, so that it is never ahead of a whole database."""
         if self._head_file is None:
             return
-        temporary = self._head_file.with_name(f"{self._head_file.name}.{os.getpid()}")
+        line = f"{head}\n".encode("ascii")
         try:
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(handle, "w", encoding="ascii") as file:
-                file.write(f"{head}\n")
-            temporary.replace(self._head_file)
+            # over what stands there, by one write: a file of its own and a rename cost as much as the entry (measured)
+            handle = os.open(self._head_file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.pwrite(handle, line, 0)
+                if os.fstat(handle).st_size > len(line):
+                    os.ftruncate(handle, len(line))
+            finally:
+                os.close(handle)
         except OSError as error:
             log.warning("the head of the audit log cannot be kept beside the database", error=error.strerror)
 

@@ -113,11 +113,12 @@ def run(config: Path, http: str | None) -> int:
     import structlog  # noqa: PLC0415 -- heavy: not for --help
 
     from bot import logs  # noqa: PLC0415 -- heavy: not for --help
-    from bot.operating import memory  # noqa: PLC0415 -- likewise
+    from bot.operating import memory, processor  # noqa: PLC0415 -- likewise
     from bot.settings import load  # noqa: PLC0415 -- heavy: not for --help
     from bot.settings_operating import address_of  # noqa: PLC0415 -- heavy: not for --help
 
     memory.tighten()
+    number = processor.stay()  # before any thread is started
     address = address_of(http) if http else None
     if http and address is None:
         raise click.BadParameter("it must be HOST:PORT, such as 127.0.0.1:8080.", param_hint="--http")
@@ -125,6 +126,7 @@ def run(config: Path, http: str | None) -> int:
     for secret in settings.read_secrets():
         logs.hide(secret.reveal())
     logs.configure(settings.log.level, settings.log.format)
+    structlog.get_logger("octocert").debug("the processor on which the bot stays", processor=number)
     for caution in settings.cautions:
         structlog.get_logger("octocert").warning(caution)
     import handlers  # noqa: PLC0415 -- heavier still: not before the configuration is known to be good

@@ -108,3 +108,12 @@ def test_the_head_beside_the_database_is_whole_whoever_writes_at_once(database: 
         assert file.read_text() == f"{log.head()}\n"
         assert log.head().count == 300
     assert [e for e in logs if e["log_level"] == "warning"] == []
+
+
+def test_a_longer_head_of_another_database_leaves_nothing_behind(database: Database, tmp_path: Path) -> None:
+    """Who begins anew beside an old file finds the new head in it, whole."""
+    file = tmp_path / "head"
+    file.write_text(f"{10**9}:{'f' * 64}\n")
+    log = AuditLog(database.engine, FakeClock(), head_file=file)
+    log.append("first", Entry(kind="began"))
+    assert file.read_text() == f"{log.head()}\n"
