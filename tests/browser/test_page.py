@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from slack_bolt import App
 from slack_bolt.adapter.socket_mode import SocketModeHandler
 from slack_sdk import WebClient
@@ -161,6 +161,30 @@ def test_rotate_and_approve_by_clicking(slack: SlackServer, look: Any) -> None:
     expect(page.get_by_role("button", name="Approve", exact=True)).to_have_count(0)
     assert fits(page)
     assert slack.violations == []
+
+
+def test_what_is_typed_early_or_anywhere_goes_into_the_message_box(slack: SlackServer, look: Any) -> None:
+    """Before the page knows who speaks, it waits; later a key that nothing else wants is meant for the box."""
+    page: Page = look(slack.url)
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/page/changes?as=&since=0", hold)
+    page.reload(wait_until="load")
+    page.keyboard.type("/octocert rotate web-01")
+    page.keyboard.press("Enter")
+    assert held
+    assert not slack.calls("command")
+    held[0].continue_()
+    expect(page.get_by_role("heading", name="Rotate web-01")).to_have_count(1)
+
+    page.locator("#messages").click()
+    expect(page.get_by_role("combobox", name="Message")).not_to_be_focused()
+    page.keyboard.type("/octocert rotate web-01")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Rotate web-01")).to_have_count(2)
 
 
 def test_a_button_counts_though_its_message_was_edited_before_the_answer(slack: SlackServer, look: Any) -> None:

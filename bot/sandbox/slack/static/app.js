@@ -378,6 +378,7 @@ function loadTraffic() {
 // --- composers, hint, keys ---------------------------------------------------------------------------------------
 
 async function send(text, thread) {
+  await ready; // who types as soon as the page is there is heard, too
   const channel = state.channel;
   if (text.startsWith("/") && !thread) return post("command", { channel, text });
   if (text.startsWith("/")) return toast(`${text.split(" ")[0]} is not supported in threads. Sorry! Mention @octocert instead.`);
@@ -450,11 +451,18 @@ document.addEventListener("keydown", (event) => {
   else if (document.body.classList.contains("menu-open")) closeMenus();
   else if (state.panel) closePanel();
 });
+// As in Slack: what is typed where nothing takes it goes into the message box.
+document.addEventListener("keydown", (event) => {
+  const typed = event.key.length === 1 && event.key !== " " && !event.ctrlKey && !event.metaKey && !event.altKey;
+  const taken = event.target.closest("input, textarea, select") || document.querySelector("dialog[open]");
+  if (typed && !taken) mainComposer.focus();
+});
 window.addEventListener("focus", () => { markRead(state.channel); drawSidebar(); });
 
 // --- start -------------------------------------------------------------------------------------------------------
 
 async function start() {
+  mainComposer.focus();
   drawHint();
   const people = await fetch("/page/changes?as=&since=0").then((response) => response.json());
   const humans = people.people.filter((person) => !person.is_bot);
@@ -463,9 +471,8 @@ async function start() {
   await refresh();
   remember();
   if (state.channel === HOME) post("home", {});
-  mainComposer.focus();
   const stream = new EventSource("/page/stream");
   stream.onmessage = (event) => { if (Number(event.data) !== state.version) refresh(); };
   document.documentElement.dataset.ready = "yes";
 }
-start();
+const ready = start();
