@@ -308,6 +308,13 @@ def test_estate_and_traffic(slack: SlackServer, look: Any) -> None:
     traffic.get_by_text("chat.postMessage").click()
     expect(traffic.locator(".json").first).to_contain_text('"channel": "C0DEPLOY"')
 
+    opened = traffic.locator("details[open]").element_handle()
+    page.get_by_role("combobox").click()
+    page.keyboard.type("/octocert rotate web-01")
+    page.keyboard.press("Enter")
+    expect(traffic.get_by_text("chat.postMessage")).to_have_count(2)
+    assert opened.evaluate("details => details.isConnected && details.open"), "what is new moves nothing that is there"
+
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])

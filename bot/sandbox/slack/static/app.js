@@ -11,7 +11,7 @@ const $ = (id) => document.getElementById(id);
 const config = JSON.parse($("config").textContent);
 const state = {
   me: "", channel: "", panel: "", thread: "", version: 0, messages: new Map(), notices: new Map(), views: [], home: null,
-  read: new Map(), seenAt: "0", connected: 0, violations: 0, opened: new Set(), filter: "", asked: null, generation: 0,
+  read: new Map(), seenAt: "0", connected: 0, violations: 0, calls: new Map(), filter: "", asked: null, generation: 0,
 };
 const HOME = "home";
 
@@ -371,7 +371,7 @@ function loadTraffic() {
       filter.value = state.filter;
       $("panel-body").append(node("div", { class: "filter" }, filter), node("div", { class: "traffic" }));
     }
-    $("panel-body").lastChild.replaceChildren(...traffic(data, state.filter, state.opened));
+    traffic($("panel-body").lastChild, data, state.filter, state.calls);
   }, 150);
 }
 

@@ -48,30 +48,40 @@ const summary = (call) => {
   return typeof payload.text === "string" ? payload.text : "";
 };
 
-/** Draw the calls, the newest first. */
-export function traffic(data, wanted, open) {
-  const calls = data.calls.filter((call) => !wanted || JSON.stringify([call.method, call.payload]).toLowerCase().includes(wanted)).reverse();
-  const list = node("ol", { class: "calls" });
-  for (const call of calls) {
-    const failed = call.status !== 200 || call.response.ok === false;
-    const outcome = call.status === 0 ? call.response.error : call.response.error || (call.direction === "slack" ? "ack" : "ok");
-    const details = node("details", { class: `call ${call.direction} ${failed ? "failed" : ""}`, open: open.has(call.number) },
-      node("summary", {},
-        node("span", { class: "arrow", role: "img", "aria-label": call.direction === "bot" ? "bot to Slack" : "Slack to bot" }, call.direction === "bot" ? "→" : "←"),
-        node("span", { class: "call-method" }, call.method),
-        node("span", { class: "call-summary" }, summary(call)),
-        node("span", { class: "call-outcome" }, `${outcome} · ${call.milliseconds} ms`)));
-    const fill = () => details.childElementCount === 1 && details.append(node("h4", {}, "Sent"), json(call.payload), node("h4", {}, "Answered"), json(call.response));
-    if (open.has(call.number)) fill();
-    details.addEventListener("toggle", () => {
-      if (details.open) open.add(call.number);
-      else open.delete(call.number);
-      fill();
-    });
-    list.append(node("li", {}, details));
-  }
+/** Draw the calls, the newest first; `rows` keeps what is drawn, by the number of the call. */
+export function traffic(place, data, wanted, rows) {
+  const found = data.calls.filter((call) => !wanted || JSON.stringify([call.method, call.payload]).toLowerCase().includes(wanted)).reverse();
+  const numbers = new Set(data.calls.map((call) => call.number));
+  for (const number of rows.keys()) if (!numbers.has(number)) rows.delete(number);
+  // What is there already stays where it is: one may be about to click on it.
+  const list = place.querySelector("ol") || node("ol", { class: "calls" });
+  const wantedRows = found.map((call) => rowOf(call, rows));
+  const shown = new Set(wantedRows);
+  for (const row of [...list.children]) if (!shown.has(row)) row.remove();
+  wantedRows.forEach((row, index) => { if (list.children[index] !== row) list.insertBefore(row, list.children[index] || null); });
   const broken = data.violations.length
     ? node("div", { class: "violations" }, node("strong", {}, `${data.violations.length} breaks of Slack's rules`), ...data.violations.slice(-8).map((text) => node("div", {}, text)))
     : node("p", { class: "muted" }, "→ bot to Slack, ← Slack to bot. No payload has broken Slack's documented rules.");
-  return [broken, list];
+  if (list.isConnected) list.previousSibling.replaceWith(broken);
+  else place.replaceChildren(broken, list);
+}
+
+function rowOf(call, rows) {
+  const print = JSON.stringify([call.status, call.milliseconds, call.response]);
+  const known = rows.get(call.number);
+  if (known?.print === print) return known.row;
+  const failed = call.status !== 200 || call.response.ok === false;
+  const outcome = call.status === 0 ? call.response.error : call.response.error || (call.direction === "slack" ? "ack" : "ok");
+  const details = node("details", { class: `call ${call.direction} ${failed ? "failed" : ""}`, open: Boolean(known?.row.firstChild.open) },
+    node("summary", {},
+      node("span", { class: "arrow", role: "img", "aria-label": call.direction === "bot" ? "bot to Slack" : "Slack to bot" }, call.direction === "bot" ? "→" : "←"),
+      node("span", { class: "call-method" }, call.method),
+      node("span", { class: "call-summary" }, summary(call)),
+      node("span", { class: "call-outcome" }, `${outcome} · ${call.milliseconds} ms`)));
+  const fill = () => details.childElementCount === 1 && details.append(node("h4", {}, "Sent"), json(call.payload), node("h4", {}, "Answered"), json(call.response));
+  if (details.open) fill();
+  details.addEventListener("toggle", fill);
+  const row = node("li", {}, details);
+  rows.set(call.number, { print, row });
+  return row;
 }
