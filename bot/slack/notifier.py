@@ -134,6 +134,8 @@ class Notifier:
         self._failures = 0
         self._uncertain: set[str] = set()
         """Keys of first posts of which it is not known whether Slack took them."""
+        self._unwritten: dict[str, tuple[int, str]] = {}
+        """Version and time stamp of messages that Slack has, as long as the outbox could not take note of it."""
         self._tried: Counter[tuple[str, int]] = Counter()
         """How often a version met an error that nobody foresaw."""
         self._held: dict[str, float] = {}
@@ -242,7 +244,9 @@ class Notifier:
         with self._working:
             if not self._leads():
                 self._led = False
+                self._unwritten.clear()  # whoever leads now looks for them
                 return
+            self._write_down()
             if not self._led:
                 # what was due when this bot last stopped, or another one that led, may be in Slack already
                 self._uncertain |= {p.key for p in self._outbox.due(10_000) if p.ts is None}
@@ -284,9 +288,16 @@ class Notifier:
             self._uncertain.discard(post.key)
             self._held.pop(post.key, None)
             self._tried.pop((post.key, post.version), None)
-            self._outbox.sent(post.key, post.version, ts)
             if post.final:
                 self._edited.pop(post.key, None)
+            self._unwritten[post.key] = (post.version, ts)
+            self._write_down()
+
+    def _write_down(self) -> None:
+        """Have the outbox know what Slack has. Where it cannot, nothing more is sent: it would be sent again."""
+        for key, (version, ts) in list(self._unwritten.items()):
+            self._outbox.sent(key, version, ts)
+            del self._unwritten[key]
 
     def _edit(self, post: Post, message: Message) -> str:
         assert post.ts is not None

@@ -140,6 +140,29 @@ def test_a_crash_between_post_and_note_does_not_post_twice(slack: SlackServer, o
     assert texts(slack) == ["before the crash"]
 
 
+def test_what_slack_has_is_not_said_again_while_nobody_can_write_that_down(slack: SlackServer, tmp_path: Path) -> None:
+    """The database takes no note for a while, as on a full disk; after it the next message follows, in order."""
+    with Database(f"sqlite:///{tmp_path}/octocert.sqlite") as database:
+        outbox = DurableOutbox(database.engine)
+        with database.engine.begin() as connection:
+            connection.exec_driver_sql(
+                "create trigger full before update of sent on octocert_posts begin select raise(abort, 'full'); end"
+            )
+        outbox.put("r-1:root", CHANNEL, says("once"), final=True)
+        outbox.put("r-2:root", CHANNEL, says("afterwards"), final=True)
+        notifier = new_notifier(slack, outbox)
+        notifier.start()
+        try:
+            assert not notifier.flush(2.5), "several rounds go by"
+            assert texts(slack) == ["once"]
+            with database.engine.begin() as connection:
+                connection.exec_driver_sql("drop trigger full")
+            assert notifier.flush(10)
+        finally:
+            notifier.stop()
+        assert texts(slack) == ["once", "afterwards"]
+
+
 def test_a_workspace_without_the_newer_blocks_gets_plain_ones(
     slack: SlackServer, outbox: DurableOutbox, notifier: Notifier
 ) -> None:
