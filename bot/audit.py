@@ -197,7 +197,10 @@ class AuditLog:
         """Return why the database seems to be restored from a backup, None where it goes with the head beside it."""
         if self._head_file is None or not self._head_file.exists():
             return None
-        kept = head_of(self._head_file.read_text(encoding="ascii", errors="replace"))
+        text = self._head_file.read_text(encoding="ascii", errors="replace")
+        if not text:
+            return None  # made on a disk that was full
+        kept = head_of(text)
         if kept is None:
             return f"the file {self._head_file.name} holds no head of an audit log"
         query = sa.select(tables.audit.c.hash).where(tables.audit.c.seq == kept.count)

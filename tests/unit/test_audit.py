@@ -117,3 +117,13 @@ def test_a_longer_head_of_another_database_leaves_nothing_behind(database: Datab
     log = AuditLog(database.engine, FakeClock(), head_file=file)
     log.append("first", Entry(kind="began"))
     assert file.read_text() == f"{log.head()}\n"
+
+
+def test_a_head_file_that_had_no_room_says_nothing_of_the_database(database: Database, tmp_path: Path) -> None:
+    """It was made on a full disk, and is as good as none; what holds something else is not."""
+    file = tmp_path / "head"
+    log = AuditLog(database.engine, FakeClock(), head_file=file)
+    file.write_text("")
+    assert log.older_than_its_head() is None
+    file.write_text("something else")
+    assert "holds no head" in str(log.older_than_its_head())
