@@ -234,15 +234,17 @@ def signs(town: Town) -> tuple[int, int]:
     return sum(town.sandbox.winrm.requests.values()), len(town.world.effects)
 
 
-def run(kills: int, *, seed: int, folder: Path | None = None, server: bool = False) -> Figures:
+def run(kills: int, *, seed: int, folder: Path | None = None, server: bool = False, only: str = "") -> Figures:
     """Play runs until so many bots were killed, half of them on Postgres where it is installed.
 
-    With `server`, every other run is one of the Server's certificate.
+    With `server`, every other run is one of the Server's certificate. With `only`, that disaster strikes in each of so
+    many runs.
     """
     figures, chance = Figures(), random.Random(seed)
-    shared = kills // 2 if postgres.programs() else 0
-    for part, disasters, use_postgres in ((kills - shared, ALONE, False), (shared, SHARED, True)):
-        if not part:
+    alone, together = ([d for d in every if only in {"", d.__name__}] for every in (ALONE, SHARED))
+    shared = (kills // 2 if alone else kills) if together and postgres.programs() else 0
+    for part, disasters, use_postgres in ((kills - shared, alone, False), (shared, together, True)):
+        if not part or not disasters:
             continue
         with (
             tempfile.TemporaryDirectory(prefix="octocert-chaos-", dir=folder) as name,
@@ -250,7 +252,7 @@ def run(kills: int, *, seed: int, folder: Path | None = None, server: bool = Fal
             scene(Path(name), url, chance) as (place, judge),
         ):
             number = 0
-            while place.kills < part and not figures.losses:
+            while (number if only else place.kills) < part and not figures.losses:
                 story = play_server if server and number % 2 else play
                 story(place, judge, disasters[number % len(disasters)], figures)
                 number += 1
