@@ -11,6 +11,7 @@ from bot.audit import Entry
 from bot.domain.errors import UserError
 from bot.domain.run import RunState
 from bot.domain.server_planner import NODE
+from bot.rounds import Rounds
 from bot.runs.engine import DurableEngine
 from bot.runs.gates import Gate
 from bot.runs.gear import Gear
@@ -99,8 +100,9 @@ class Caretaker:
         return self._thread.is_alive()
 
     def _work(self) -> None:
+        rounds = Rounds(log, "the caretaker's round failed; it goes on")
         while not self._clock.wait(self._stop, ROUND_SECONDS):
-            try:
+            with rounds.one():
                 self._wrecks.revive()
                 if not self._leads():
                     self._led = False
@@ -108,8 +110,6 @@ class Caretaker:
                 if not self._led:
                     self._take_up()
                 self.look_around()
-            except Exception:
-                log.exception("the caretaker's round failed; it goes on")
 
     def look_around(self) -> None:
         """Do one round."""

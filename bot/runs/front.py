@@ -17,6 +17,7 @@ from bot.clock import Clock
 from bot.domain.errors import UserError
 from bot.domain.names import TargetGroup, fold, targets
 from bot.domain.run import Run, RunState
+from bot.rounds import Rounds
 from bot.runs.approvals import Asking
 from bot.runs.freezing import Freezing
 from bot.runs.inspector import Inspector
@@ -186,15 +187,15 @@ class Front:
         self._wake.set()
 
     def _work(self) -> None:
+        rounds = Rounds(log, "the Home tabs could not be brought up to date; it is tried again")
         while not self._stop.is_set():
             self._clock.wait(self._wake, ROUND_SECONDS)
             self._wake.clear()
             if self._stop.is_set():
                 return
-            try:
+            with rounds.one():
                 self._look()
-            except Exception:
-                log.exception("the Home tabs could not be brought up to date; it is tried again")
+            if rounds.has_failed:
                 self._clock.wait(self._stop, LOOK_SECONDS)
 
     def _look(self) -> None:

@@ -18,6 +18,7 @@ from slack_sdk.errors import SlackApiError, SlackClientError
 
 from bot import telemetry
 from bot.clock import Clock
+from bot.rounds import Rounds
 from bot.slack.blocks import MOST_BLOCKS
 from bot.slack.message import File, Message
 from bot.slack.text import LONGEST_TEXT, cut
@@ -229,13 +230,12 @@ class Notifier:
             log.warning("a person could not be told anything", error=told, user=user, channel=channel)
 
     def _work(self) -> None:
+        rounds = Rounds(log, "the notifier's round failed; it goes on")
         while not self._ended.is_set():
             self._clock.wait(self._awake, LOOK_SECONDS)
             self._awake.clear()
-            try:
+            with rounds.one():
                 self.deliver()
-            except Exception:
-                log.exception("the notifier's round failed; it goes on")
             # a run under way wakes it hundreds of times a second
             self._clock.wait(self._ended, REST_SECONDS)
 
