@@ -1,6 +1,7 @@
 """Opening the database: SQLite embedded in one bot, or Postgres shared by several."""
 
 import fcntl
+import math
 import os
 import sqlite3
 import time
@@ -12,6 +13,7 @@ from typing import Any, Self
 import psycopg
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from bot.domain.errors import UserError
 from bot.runs import migrations, tables
@@ -19,6 +21,9 @@ from bot.secrets import Secret
 
 LOCK_WAIT_MILLISECONDS = 30_000
 """How long one writer of SQLite waits for another."""
+FRESH_SECONDS = 1.0
+"""A connection to Postgres that was used so recently is not asked whether it lives: each answer costs as much as a
+statement, some hundredths of a fleet's work (measured)."""
 NO_ROOM = ("disk is full", "disk I/O error")
 """What SQLite says when it cannot write; it can again when there is room."""
 PROBE = "probe"
@@ -157,7 +162,19 @@ _AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError, sa
 
 def _postgres_engine(url: sa.URL, idle: float | None) -> sa.Engine:
     address = url.set(drivername="postgresql+psycopg")
-    engine = sa.create_engine(address, pool_size=20, max_overflow=10, pool_pre_ping=True)
+    engine = sa.create_engine(address, pool_size=20, max_overflow=10)
+
+    @event.listens_for(engine, "checkin")
+    def _used(_connection: Any, record: ConnectionPoolEntry) -> None:
+        record.info["used"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _ask(connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
+        if time.monotonic() - record.info.get("used", -math.inf) > FRESH_SECONDS:
+            try:
+                engine.dialect.do_ping(connection)
+            except psycopg.Error:
+                raise sa.exc.DisconnectionError from None  # the pool takes another one
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: object) -> None:

@@ -1,0 +1,36 @@
+"""Connections to Postgres that die while nobody uses them."""
+
+import time
+
+import pytest
+import sqlalchemy as sa
+
+from bot.runs.database import FRESH_SECONDS, Database, is_away
+from tests.scenarios import postgres
+
+pytestmark = pytest.mark.skipif(postgres.programs() is None, reason="PostgreSQL is not installed")
+
+
+def test_after_a_restart_a_connection_that_rested_is_replaced_without_a_word() -> None:
+    """One that was used a moment ago is not asked first: its next statement fails, and the one after it does not."""
+    with postgres.server() as url, Database(url) as database:
+
+        def ask() -> int:
+            with database.engine.connect() as connection:
+                return int(connection.execute(sa.text("select pg_backend_pid()")).scalar_one())
+
+        first = ask()
+        assert ask() == first
+        postgres.restart(url)
+        time.sleep(FRESH_SECONDS)
+        second = ask()
+        assert second != first
+
+        with database.engine.connect() as connection:
+            connection.execute(sa.text("select 1"))
+            with Database(url, beside=True) as other, other.engine.begin() as killer:
+                killer.execute(sa.text("select pg_terminate_backend(:pid)"), {"pid": second})
+            with pytest.raises(sa.exc.OperationalError) as raised:
+                connection.execute(sa.text("select 1"))
+            assert is_away(raised.value), "what is tried again"
+        assert ask() != second
