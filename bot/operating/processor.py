@@ -12,7 +12,7 @@ def stay() -> int | None:
     sixth of the bot's work in a fleet's run (docs/benchmarks.md). The system has just chosen this one, among those that
     the process may use; it moves others away from here. None where the system cannot do that.
     """
-    with suppress(OSError, AttributeError):
+    with suppress(OSError, AttributeError, ValueError):
         number = int(ctypes.CDLL(None).sched_getcpu())  # see sched_getcpu(3)
         os.sched_setaffinity(0, {number})
         return number
