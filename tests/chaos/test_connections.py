@@ -1,4 +1,4 @@
-"""Connections to Postgres that die while nobody uses them."""
+"""Connections to Postgres that die, at rest or in use."""
 
 import time
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(postgres.programs() is None, reason="PostgreSQL 
 
 
 def test_after_a_restart_a_connection_that_rested_is_replaced_without_a_word() -> None:
-    """One that was used a moment ago is not asked first: its next statement fails, and the one after it does not."""
+    """One that dies in use fails its statement, by an error after which work is tried again, and the next is another."""
     with postgres.server() as url, Database(url) as database:
 
         def ask() -> int:
