@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(postgres.programs() is None, reason="PostgreSQL 
 
 
 def test_after_a_restart_a_connection_that_rested_is_replaced_without_a_word() -> None:
-    """One that dies in use fails its statement, by an error after which work is tried again, and the next is another."""
+    """One that dies in use fails its statement, with an error after which work is repeated; the next is another."""
     with postgres.server() as url, Database(url) as database:
 
         def ask() -> int:
