@@ -64,6 +64,7 @@ def over(of: Plan, *kinds: OutcomeKind, **changes) -> Run:
         for i, (name, _) in enumerate(of.subjects)
     )
     changes = {"decision": DECIDED, "ended": NOW + timedelta(minutes=6), "targets": targets} | changes
+    changes = {"keeps_copies": True} | changes
     return run_of(of, RunState.FINISHED, **changes)
 
 

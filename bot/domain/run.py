@@ -201,6 +201,8 @@ class Run:
     """What was decided about its plan so far, oldest first."""
     frozen: Freeze | None = None
     """Why nothing begins anywhere at the moment; None where nothing is frozen, or the run is over."""
+    keeps_copies: bool = False
+    """Whether hosts keep copies from which it can be rolled back, none of which is about to go."""
 
     @property
     def approvers(self) -> tuple[Decision, ...]:

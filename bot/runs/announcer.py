@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from bot.clock import Clock
-from bot.domain.run import Decision, Hold, OutcomeKind
+from bot.domain.run import Decision, Hold, Outcome, OutcomeKind, Run
 from bot.runs.ledger import Ledger
 from bot.runs.outbox import DurableOutbox, Made
 from bot.slack import messages
@@ -177,8 +177,10 @@ class Announcer:
             if sum(told.values()) > MOST_TOLD:
                 self.say(run_id, "more-trouble", messages.more_trouble(MOST_TOLD))
                 return
-        run = self._ledger.run(run_id)
-        self.say(run_id, f"outcome:{target}", _worded(target, lambda: messages.outcome(run, outcome)))
+        self._say_outcome(self._ledger.run(run_id), outcome)
+
+    def _say_outcome(self, run: Run, outcome: Outcome) -> None:
+        self.say(run.id, f"outcome:{outcome.target}", _worded(outcome.target, lambda: messages.outcome(run, outcome)))
 
     def _is_told(self, run_id: str, kind: OutcomeKind) -> bool:
         """Whether the thread tells this outcome of one target of a fleet; what is skipped is told once for all."""
@@ -193,18 +195,30 @@ class Announcer:
     def finished(self, run_id: str) -> None:
         """Say how the run ended, with the full result as a file where it is long."""
         self._show(run_id)
-        run = self._ledger.run(run_id)
-        self.say(run_id, "finished", _worded(run_id, lambda: messages.finished(run)))
+        run = self._say_end(run_id)
         if self._is_fleet(run_id):
             file = File(f"octocert-{run_id}.csv", f"Result of {run_id}", results_csv(run))
             self.say(run_id, "result", messages.result_attached(run), file)
 
+    def _say_end(self, run_id: str) -> Run:
+        run = self._ledger.run(run_id)
+        self.say(run_id, "finished", _worded(run_id, lambda: messages.finished(run)))
+        return run
+
     def swept(self, run_id: str, target: str, *, left: int) -> None:
-        """Say that an old key is gone from its host; of a fleet only once, when the last one is."""
+        """Say that an old key is gone from its host; of a fleet only once, when the last one is.
+
+        With the last one *Roll back* goes from the messages that offered it.
+        """
         if not self._is_fleet(run_id):
             self.say(run_id, f"swept:{target}", messages.swept(target))
         elif left == 0:
             self.say(run_id, "swept", messages.swept_all())
+        if left == 0:
+            self._show(run_id)
+            run = self._say_end(run_id)
+            if len(run.targets) == 1:  # then its outcome has the buttons
+                self._say_outcome(run, run.outcomes[0])
 
     def place(self, run_id: str) -> tuple[str, str] | None:
         """Return channel and time stamp of a run's root message, None while it is not in Slack."""

@@ -62,6 +62,11 @@ _OUTCOME = Prepared(
 _FREEZE = Prepared(
     sa.select(tables.freezes).where(tables.freezes.c.lifted.is_(None)).order_by(tables.freezes.c.id).limit(1)
 )
+_KEPT = Prepared(
+    sa.select(tables.copies.c.target)
+    .where(tables.copies.c.run_id == sa.bindparam("run"), tables.copies.c.due > sa.bindparam("now"))
+    .limit(1)
+)
 _INSERTS: dict[tuple[str, tuple[str, ...], str], Prepared] = {}
 
 
@@ -327,6 +332,7 @@ class Ledger:
             decided = sa.select(tables.decisions.c.decision).where(tables.decisions.c.nonce == row.nonce)
             decisions = [codec.loads(Decision, d) for d in connection.execute(decided).scalars()]
             frozen = None if RunState(row.state).is_over else freeze_in_force(connection)
+            kept = _KEPT.run(connection, run=row.id, now=self._clock.now().isoformat()).first() is not None
         return Run(
             id=row.id,
             plan=plan,
@@ -345,6 +351,7 @@ class Ledger:
             needed=row.needed,
             decisions=tuple(sorted(decisions, key=lambda d: d.at)),
             frozen=frozen,
+            keeps_copies=kept,
         )
 
     def lock_host(self, host: str, run_id: str) -> str:
@@ -408,10 +415,17 @@ class Ledger:
 
     def postpone_copy(self, run_id: str, target: str, hours: float) -> None:
         """Note that a copy could not be removed yet."""
+        with self._engine.begin() as connection:
+            self._due(connection, run_id, target, hours)
+
+    def release_copy(self, run_id: str, target: str, within: sa.Connection) -> None:
+        """Note, within a transaction, that a copy is of no use any more and must go now."""
+        self._due(within, run_id, target, 0.0)
+
+    def _due(self, connection: sa.Connection, run_id: str, target: str, hours: float) -> None:
         where = (tables.copies.c.run_id == run_id, tables.copies.c.target == target)
         due = (self._clock.now() + timedelta(hours=hours)).isoformat()
-        with self._engine.begin() as connection:
-            connection.execute(tables.copies.update().where(*where).values(due=due))
+        connection.execute(tables.copies.update().where(*where).values(due=due))
 
 
 def freeze_in_force(connection: sa.Connection) -> Freeze | None:

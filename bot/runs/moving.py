@@ -1,6 +1,6 @@
 """Moving: a run's state changes together with the audit entry that says so. Both are there, or neither."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
 
@@ -20,16 +20,21 @@ def moved(
     hold: Hold | None = None,
     stopped_by: str | None = None,
     stopped_why: str = "",
+    also: Callable[[sa.Connection], None] = lambda _: None,
 ) -> bool:
     """Change the state of the run that an entry is about, if it is one of `of`; return whether this call did it.
 
-    False, and nothing is written, where somebody was faster, or where an entry of this key is there already.
+    False, and nothing is written, where somebody was faster, or where an entry of this key is there already. `also`
+    writes what must be there together with the new state.
     """
 
     def take(connection: sa.Connection) -> Entry | None:
         done = ledger.move(
             entry.run, of=of, to=to, hold=hold, stopped_by=stopped_by, stopped_why=stopped_why, within=connection
         )
-        return entry if done else None
+        if not done:
+            return None
+        also(connection)
+        return entry
 
     return audit.append_if(key, take) is not None

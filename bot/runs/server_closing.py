@@ -1,7 +1,10 @@
 """Steps after the switch, and of every other end: what became of each, the clean-up, the way back told."""
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
+
+import sqlalchemy as sa
 
 from bot.audit import Entry
 from bot.domain.by_hand import command_for
@@ -171,10 +174,10 @@ class ServerClosing:
                   what=f"the old trust was removed from {len(done)} Tentacles"),
         )  # fmt: skip
         left = [n for n in self.cleanable(run_id) if n not in done]
-        # without the old trust the old certificate is of no use: its copy goes now, not in a day
-        gear.ledger.postpone_copy(run_id, _server(run.plan).nodes[0].name, 0.0)
         gear.announcer.say(run_id, "cleaned", messages.server_cleaned(run, done, left))
-        self._finish(run_id)
+        first = _server(run.plan).nodes[0].name
+        # without the old trust the old certificate is of no use: its copy goes now, not in a day
+        self._finish(run_id, lambda connection: gear.ledger.release_copy(run_id, first, connection))
 
     def never_cleaned(self, run_id: str) -> None:
         """End a run whose clean-up was denied: the old trust stays, which does no harm while nobody has that key."""
@@ -239,14 +242,14 @@ class ServerClosing:
                     advice=f"Run there: `{command}`",
                 )
 
-    def _finish(self, run_id: str) -> None:
+    def _finish(self, run_id: str, also: Callable[[sa.Connection], None] = lambda _: None) -> None:
         gear = self._gear
         gear.ledger.release_hosts(run_id)
         run = gear.ledger.run(run_id)
         counts = ", ".join(f"{sum(o.kind is k for o in run.outcomes)} {k.value}" for k in OutcomeKind)
         entry = Entry(kind="finished", run=run_id, digest=run.plan.digest, what=counts)
         of = (*GOING, RunState.STOPPING, RunState.ASKING)
-        moved(gear.ledger, gear.audit, f"{run_id}:finished", entry, of=of, to=RunState.FINISHED)
+        moved(gear.ledger, gear.audit, f"{run_id}:finished", entry, of=of, to=RunState.FINISHED, also=also)
         gear.announcer.finished(run_id)
 
     def _new(self, run: Run) -> str:

@@ -244,7 +244,7 @@ def finished(run: Run) -> Message:
     blocks: list[Json | None] = [rich(*parts)]
     if fleet_message.is_fleet(run):
         blocks.append(fleet_message.troubles(run, 6_000, 60))
-    if any(o.kind.changed for o in run.outcomes):
+    if run.keeps_copies and any(o.kind.changed for o in run.outcomes):
         blocks.append(
             context("The old keys are kept on the hosts for a day, so that a roll back is possible, and then removed.")
         )

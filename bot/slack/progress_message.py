@@ -358,7 +358,7 @@ def again_buttons(run: Run) -> Json | None:
             "Retry",
         )
         buttons.append(button("Retry failed" if several else "Retry", "retry", value, ask=ask))
-    if changed and approved:
+    if changed and approved and run.keeps_copies:
         ask = confirm(
             "Propose to roll back?",
             f"A new plan puts the former certificate of {listed(changed, 3, 40)} back. It needs its own approval.",

@@ -54,10 +54,14 @@ def test_the_copy_with_the_old_key_is_removed_after_a_day(town: Town) -> None:
     root = town.rotate("web-01")
     kept = web.host.program_data / "octocert"
     assert list(kept.glob("*/Tentacle.config"))
+    assert "Roll back" in root.buttons
+    assert "kept on the hosts for a day" in town.thread(root)
     town.clock.shift = timedelta(hours=25)
     town.wait(lambda: not list(kept.glob("*/Tentacle.config")))
     town.wait(lambda: any("old key" in m.content and "removed" in m.content for m in town.slack.thread(root.ts)[4:]))
-    town.press("rita", root, "Roll back")
+    town.wait(lambda: not any("Roll back" in m.buttons for m in town.slack.thread(root.ts)))
+    assert "kept on the hosts" not in town.thread(root)
+    town.press_as_seen("rita", root, "Roll back")
     assert "copies" in town.whisper("rita", "rolled back")
 
 

@@ -56,6 +56,8 @@ def test_from_plan_to_clean_up_nobody_is_without_a_trust(town: ServerTown) -> No
     assert {t.text for t in town.tentacle(SHA1).trusted} == {str(town.old), str(new)}, "never proven, never cleaned"
     assert {t.text for t in town.tentacle("lost-01").trusted} == {str(town.old)}
     assert town.says(root, "no longer trust the old certificate")
+    assert not any("Roll back" in m.buttons for m in town.slack.thread(root.ts)), "nobody trusts the old one any more"
+    assert "kept on the hosts" not in town.thread(root)
     kept = town.nodes[0].host.program_data / "octocert"
     town.wait(lambda: not list(kept.rglob("*.pfx")))  # no key stays on the node
 

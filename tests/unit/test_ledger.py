@@ -12,6 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 
+from bot.audit import AuditLog, Entry
 from bot.clock import FakeClock
 from bot.domain import codec
 from bot.domain.errors import UserError
@@ -20,7 +21,9 @@ from bot.domain.run import Decision, Outcome, OutcomeKind, RunState, StepState
 from bot.runs import migrations, tables
 from bot.runs.database import Database
 from bot.runs.ledger import Ledger, new_run_id
+from bot.runs.moving import moved
 from tests.making import NOW, facts, plan, polling
+from tests.runs import DECIDED
 
 
 @pytest.fixture
@@ -127,6 +130,36 @@ def test_old_copies_come_due(database: Database) -> None:
     assert ledger.copies(due=True) == [("r-1", "web-01")]
     ledger.forget_copy("r-1", "web-01")
     assert ledger.copies(due=False) == []
+
+
+def test_a_copy_goes_with_the_end_of_its_run_or_not_at_all(database: Database) -> None:
+    """What sweeps would put one off that is due while its run still goes: both change together, and only once."""
+    clock = FakeClock()
+    ledger, audit = Ledger(database.engine, clock), AuditLog(database.engine, clock)
+    ledger.propose(plan(), expires=NOW + timedelta(minutes=30), run_id="r-1", decision=DECIDED)
+    ledger.keep_copy("r-1", "web-01", 24)
+    assert ledger.run("r-1").keeps_copies
+
+    def end(of: RunState) -> bool:
+        entry = Entry(kind="finished", run="r-1")
+        return moved(
+            ledger,
+            audit,
+            "r-1:finished",
+            entry,
+            of=(of,),
+            to=RunState.FINISHED,
+            also=lambda connection: ledger.release_copy("r-1", "web-01", connection),
+        )
+
+    assert not end(RunState.STOPPING)
+    assert ledger.copies(due=True) == []
+    assert end(RunState.RUNNING)
+    assert ledger.copies(due=True) == [("r-1", "web-01")]
+    assert not ledger.run("r-1").keeps_copies, "it is about to go"
+    ledger.postpone_copy("r-1", "web-01", 1.0)
+    assert not end(RunState.FINISHED)
+    assert ledger.copies(due=True) == [], "the entry is there already, so nothing is done again"
 
 
 def test_a_database_of_the_first_release_is_brought_up_to_date(tmp_path: Path) -> None:

@@ -148,6 +148,10 @@ def test_retry_and_roll_back_stand_where_they_make_sense(kinds, labels):
     single = over(one, kinds[0])
     assert buttons(messages.finished(single)) == []
     assert buttons(messages.outcome(single, single.outcomes[0])) == buttons(messages.plan_posted(single, now=NOW))
+    swept = over(many, *kinds, keeps_copies=False)
+    without = [label for label in of_several if label != "Roll back all"]
+    assert buttons(messages.plan_posted(swept, now=NOW)) == buttons(messages.finished(swept)) == without
+    assert "kept on the hosts" not in shown(messages.finished(swept))
 
 
 def test_a_retry_is_offered_also_after_the_approval_has_expired():
