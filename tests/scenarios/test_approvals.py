@@ -60,7 +60,7 @@ def test_the_copy_with_the_old_key_is_removed_after_a_day(town: Town) -> None:
     town.wait(lambda: not list(kept.glob("*/Tentacle.config")))
     town.wait(lambda: any("old key" in m.content and "removed" in m.content for m in town.slack.thread(root.ts)[4:]))
     town.wait(lambda: not any("Roll back" in m.buttons for m in town.slack.thread(root.ts)))
-    assert "kept on the hosts" not in town.thread(root)
+    town.wait(lambda: "kept on the hosts" not in town.thread(root))
     town.press_as_seen("rita", root, "Roll back")
     assert "copies" in town.whisper("rita", "rolled back")
 
