@@ -55,7 +55,7 @@ def test_the_copy_with_the_old_key_is_removed_after_a_day(town: Town) -> None:
     kept = web.host.program_data / "octocert"
     assert list(kept.glob("*/Tentacle.config"))
     assert "Roll back" in root.buttons
-    assert "kept on the hosts for a day" in town.thread(root)
+    town.says(root, "kept on the hosts for a day")
     town.clock.shift = timedelta(hours=25)
     town.wait(lambda: not list(kept.glob("*/Tentacle.config")))
     town.wait(lambda: any("old key" in m.content and "removed" in m.content for m in town.slack.thread(root.ts)[4:]))
