@@ -69,6 +69,8 @@ class Caretaker:
         """Nonces of gates whose next part was begun."""
         self._guard = guard
         self._wrecks = wrecks
+        self._counting = threading.Lock()
+        """Held while copies are counted and forgotten: only one of those swept at once is the last."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="caretaker", daemon=True)
 
@@ -198,5 +200,7 @@ class Caretaker:
             return
         what = "the copy with the old key is gone from the host"
         self._audit.append(f"{run_id}:{target}:swept", Entry(kind="swept", run=run_id, target=target, what=what))
-        self._ledger.forget_copy(run_id, target)
-        self._announcer.swept(run_id, target, left=self._ledger.copies_of(run_id))
+        with self._counting:
+            # told before it is forgotten: after a crash in between it is swept, and told, once more
+            self._announcer.swept(run_id, target, left=self._ledger.copies_of(run_id) - 1)
+            self._ledger.forget_copy(run_id, target)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from tests.chaos.nursery import Born
 
@@ -102,21 +103,17 @@ class BotProcess:
 
     def step_is(self, run_id: str, step: str) -> bool:
         """Whether this step of a run was begun, as the ledger has it."""
-        connection = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=5)
-        try:
-            rows = connection.execute("select steps from octocert_progress where run_id = ?", (run_id,)).fetchall()
-        finally:
-            connection.close()
+        rows = self._rows("select steps from octocert_progress where run_id = ?", run_id)
         return any(s["step"] == step and s["state"] != "pending" for (text,) in rows for s in json.loads(text))
 
     def signed(self, run_id: str) -> set[str]:
         """Return the thumbprints of the certificates that a CA signed for a run."""
-        connection = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=5)
-        try:
-            rows = connection.execute("select thumbprint from octocert_issued where run_id = ?", (run_id,)).fetchall()
-        finally:
-            connection.close()
-        return {str(row[0]) for row in rows}
+        return {str(row[0]) for row in self._rows("select thumbprint from octocert_issued where run_id = ?", run_id)}
+
+    @property
+    def has_told_all(self) -> bool:
+        """Whether all that it has to say stands in Slack, as its outbox has it."""
+        return not self._rows("select 1 from octocert_posts where sent < version and refusal is null limit 1")
 
     def begun_as_children(self, run_id: str, parts: Mapping[str, str]) -> None:
         """Make the journal of a run look as if it had begun these parts (id and function) as its children."""
@@ -136,18 +133,16 @@ class BotProcess:
 
     def began_beside(self, run_id: str) -> bool:
         """Whether the journal of a run says that its parts are not its children."""
-        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=5)) as connection:
-            query = "select 1 from operation_outputs where workflow_uuid = ? and function_name = 'DBOS.patch-beside'"
-            return connection.execute(query, (run_id,)).fetchone() is not None
+        query = "select 1 from operation_outputs where workflow_uuid = ? and function_name = 'DBOS.patch-beside'"
+        return bool(self._rows(query, run_id))
 
     def newest_run(self) -> str:
         """Return the id of the newest run."""
-        connection = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=5)
-        try:
-            row = connection.execute("select id from octocert_runs order by created desc limit 1").fetchone()
-        finally:
-            connection.close()
-        return str(row[0])
+        return str(self._rows("select id from octocert_runs order by created desc limit 1")[0][0])
+
+    def _rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=5)) as connection:
+            return connection.execute(query, values).fetchall()
 
     def wait_for_step(self, run_id: str, step: str, seconds: float = 60.0) -> None:
         """Wait until a step was begun."""

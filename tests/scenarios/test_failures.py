@@ -155,9 +155,11 @@ def test_bad_health_that_is_not_the_certificates_fault_is_reported_not_undone(to
 def test_a_running_deployment_is_waited_for(town: Town) -> None:
     """The service is not restarted under it."""
     record = town.sandbox.estate.records["web-01"][0]
-    task = town.octopus.start_deployment(record, 2.0)
     root = town.ask("rita", "rotate web-01")
+    task = town.octopus.start_deployment(record, 4.0)
     town.press("ada", root, "Approve")
+    town.wait(lambda: "waiting for" in town.slack.message(root.ts).content)
+    assert town.effects("web-01", "stop") == 0
     town.end(root, 90)
     town.assert_good("web-01")
     assert town.octopus.tasks.get(task).state == "Success"

@@ -60,6 +60,8 @@ def test_no_more_hosts_are_worked_on_than_may_be_in_flight(tmp_path: Path) -> No
     """However large the wave: as many as `[winrm] in_flight`, and those all at once."""
     with narrow(tmp_path, 3) as town:
         before = len(town.world.effects)
+        for name in ("web-03", "web-04", "web-05"):
+            town.tentacle(name).host.faults.slow_stop = 1.5  # a slow machine begins these after each other
         town.rotate("web-03 web-04 web-05 web-06 web-07 web-08 web-09 --canary 0", seconds=90)
         at_rest, most = set[str](), 0
         for effect in town.world.effects[before:]:

@@ -104,9 +104,9 @@ def test_a_clone_is_refused(town: Town) -> None:
 def test_two_runs_never_work_on_one_host(town: Town) -> None:
     """The second run finds the host taken and leaves its target as it is."""
     record = town.sandbox.estate.records["app-01-blue"][0]
-    town.octopus.start_deployment(record, 6.0)
     first = town.ask("rita", "rotate app-01-blue")
     second = town.ask("rita", "rotate app-01-green")
+    town.octopus.start_deployment(record, 6.0)
     town.press("ada", first, "Approve")
     town.wait(lambda: "waiting for" in town.slack.message(first.ts).content)
     town.press("ada", second, "Approve")

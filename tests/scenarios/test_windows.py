@@ -79,7 +79,7 @@ def test_a_run_waits_when_its_window_closes_between_waves(tmp_path: Path) -> Non
     with Town(tmp_path, extra=windows(-1, 3)) as town:
         root = town.ask("rita", "rotate web-01 app-01-blue --batch 1 --canary 0")
         assert "That is now" in root.content
-        busy = town.octopus.start_deployment(town.sandbox.estate.records["web-01"][0], 3.0)
+        busy = town.octopus.start_deployment(town.sandbox.estate.records["web-01"][0], 5.0)
         town.press("ada", root, "Approve")
         town.wait(lambda: "waiting for" in town.slack.message(root.ts).content)
         town.clock.shift = timedelta(hours=4)

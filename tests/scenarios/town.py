@@ -32,8 +32,8 @@ DEADLINES = """
 inspect_host = 100
 visit = 150
 program = 10
-service_stop = 3
-service_start = 3
+service_stop = 8
+service_start = 8
 loopback = 2
 handshake = 5
 idle = 50
@@ -194,6 +194,8 @@ class Town:
 
     def press(self, person: str, message: Message, label: str) -> None:
         """Have a person press a button."""
+        now = self.slack.message(message.ts) or message
+        assert label in now.buttons, f"no {label} here: {now.content}\nThe conversation was:\n{self.slack.transcript()}"
         assert self.slack.click(person, message.ts, label).acknowledged
 
     def press_as_seen(self, person: str, seen: Message, label: str) -> None:
@@ -211,6 +213,8 @@ class Town:
         self.wait(lambda: (m := self.slack.message(root.ts)) and is_over(m), seconds)
         if bot := self.bot:
             self.wait(lambda: bot.notifier.flush(0))
+        elif process := self.process:
+            self.wait(lambda: process.has_told_all)
         return self.slack.message(root.ts) or root
 
     def thread(self, root: Message) -> str:
