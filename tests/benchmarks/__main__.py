@@ -50,7 +50,7 @@ def main() -> None:
     note("octocert, rate limit", limited, bench.octocert(limited))
     wide = Shape(hosts=middle * 2, in_flight=128, remote_seconds=seconds)
     note("octocert, 128 in flight", wide, bench.octocert(wide, latencies=True))
-    with postgres.server() if postgres.programs() else nullcontext() as url:
+    with postgres.server(durable=True) if postgres.programs() else nullcontext() as url:
         if url:
             shared = Shape(hosts=middle, in_flight=in_flight, remote_seconds=seconds, database=url)
             note("octocert, Postgres", shared, bench.octocert(shared))

@@ -28,8 +28,11 @@ def restart(url: str) -> None:
 
 
 @contextmanager
-def server() -> Iterator[str]:
-    """Start a server, yield the URL of an empty database, and remove all of it again."""
+def server(*, durable: bool = False) -> Iterator[str]:
+    """Start a server, yield the URL of an empty database, and remove all of it again.
+
+    `durable`, it waits for its disk at each commit, as a real one does; tests need not.
+    """
     folder = programs()
     assert folder is not None
     # Postgres refuses root, and its socket's path must be short
@@ -43,7 +46,7 @@ def server() -> Iterator[str]:
 
     try:
         run(folder / "initdb", "-D", home / "data", "-A", "trust", "-U", "octocert", "--no-sync")
-        options = f"-c listen_addresses='' -c unix_socket_directories={home} -c fsync=off"
+        options = f"-c listen_addresses='' -c unix_socket_directories={home} -c fsync={'on' if durable else 'off'}"
         run(folder / "pg_ctl", "-D", home / "data", "-w", "-l", home / "log", "-o", options, "start")
         try:
             run(folder / "createdb", "-h", home, "-U", "octocert", "octocert")
