@@ -7,7 +7,7 @@ date after a crash. Where several bots share a Postgres, the marks are in it: wh
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,11 +25,12 @@ _ALL = (
     sa.select(posts, _PARENT.c.ts.label("parent_ts"), _PARENT.c.thread_ts.label("parent_thread"))
     .join(_PARENT, _PARENT.c.key == posts.c.parent, isouter=True)
     .where(sa.or_(posts.c.parent.is_(None), _PARENT.c.ts.is_not(None)))
-    .order_by(posts.c.seq)
+    .order_by(posts.c.parent.is_not(None), posts.c.seq)  # a plan does not wait for the replies of a large run
     .limit(sa.bindparam("limit"))
 )
 _IS_DUE = sa.and_(posts.c.sent < posts.c.version, posts.c.refusal.is_(None))
 _DUE, _DUE_OR_STALE = _ALL.where(_IS_DUE), _ALL.where(sa.or_(posts.c.stale, _IS_DUE))
+_IS_OPEN = sa.or_(posts.c.ts.is_not(None), posts.c.channel.not_in(sa.bindparam("shut", expanding=True)))
 _NAMED = _ALL.where(posts.c.key.in_(sa.bindparam("keys", expanding=True)))
 _DUE_NAMED = _NAMED.where(_IS_DUE)
 
@@ -140,11 +141,18 @@ class DurableOutbox:
                 .values(version=posts.c.version + 1, refusal=None, **values)
             )
 
-    def due(self, limit: int) -> list[Post]:
-        """Return messages whose newest version is not in Slack yet, oldest first; replies only once their parent is."""
+    def due(self, limit: int, shut: Collection[str] = ()) -> list[Post]:
+        """Return messages whose newest version is not in Slack yet; replies last, and only once their parent is there.
+
+        `shut` are channels whose new messages are left out.
+        """
         with self._lock:
             marked = list(self._marked)[:limit]
-        found = {p.key: p for p in self._posts(_DUE_OR_STALE if self.is_shared else _DUE, limit=limit)}
+        query = _DUE_OR_STALE if self.is_shared else _DUE
+        if shut:
+            found = {p.key: p for p in self._posts(query.where(_IS_OPEN), limit=limit, shut=list(shut))}
+        else:
+            found = {p.key: p for p in self._posts(query, limit=limit)}
         if marked:
             # asked apart from the others, so that each question has an index
             found |= {p.key: replace(p, stale=True) for p in self._posts(_NAMED, keys=marked, limit=limit)}

@@ -1,13 +1,14 @@
 """The notifier: brings the outbox into Slack, edits in place, and stays under Slack's limits.
 
-The newest version of a message wins, so a run that changes ten times a second costs one edit a second. Ends are never
-held back. Nothing is lost while Slack is away: what is due stays due. A message that Slack does not take holds up no
-other; where its blocks are the cause, its text is sent alone.
+The newest version of a message wins, so a run that changes ten times a second costs one edit a second; its end waits for
+nothing but Slack. A channel that takes no more new messages for now holds up no edit and no other channel, and its
+replies hold up no plan. Nothing is lost while Slack is away: what is due stays due. A message that Slack does not take
+holds up no other; where its blocks are the cause, its text is sent alone.
 """
 
 import threading
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from http.client import HTTPException
 from typing import Any, Protocol
@@ -21,14 +22,11 @@ from bot.clock import Clock
 from bot.rounds import Rounds
 from bot.slack.blocks import MOST_BLOCKS
 from bot.slack.message import File, Message
+from bot.slack.pace import POST_SECONDS, Pace
 from bot.slack.text import LONGEST_TEXT, cut
 
 log = structlog.get_logger("octocert.notifier")
 
-EDIT_SECONDS = 1.2
-"""Between two edits of one message, unless it is the last (docs: bursts of edits are rate-limited)."""
-EDITS_PER_MINUTE = 40
-"""For all messages together: chat.update is Slack's tier 3, about 50 a minute."""
 REST_SECONDS = 0.15
 """Between two looks at the outbox at least, however often it is woken."""
 LOOK_SECONDS = 0.5
@@ -52,9 +50,9 @@ NOT_THERE = {"channel_not_found", "not_in_channel", "user_not_in_channel", "is_a
 """The bot, or the person, is not where the message should stand."""
 UNWANTED = {"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long", "msg_too_long"}
 """Slack refuses the form of a message: its text may still be taken alone."""
+LIMITED = {"ratelimited", "rate_limited"}
+"""Slack wants what was asked more slowly: edits, or new messages in one channel. Everything else goes on."""
 AWAY = {
-    "ratelimited",
-    "rate_limited",
     "internal_error",
     "fatal_error",
     "service_unavailable",
@@ -96,8 +94,11 @@ class Post:
 class Outbox(Protocol):
     """Where messages wait."""
 
-    def due(self, limit: int) -> list[Post]:
-        """Return messages whose newest version is not in Slack yet, oldest first."""
+    def due(self, limit: int, shut: Collection[str] = ()) -> list[Post]:
+        """Return messages whose newest version is not in Slack yet: replies last, and oldest first.
+
+        `shut` are channels whose new messages are left out.
+        """
         ...
 
     def fresh(self, post: Post) -> Post | None:
@@ -128,8 +129,7 @@ class Notifier:
         self._ended = threading.Event()
         self._working = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="notifier", daemon=True)
-        self._edited: dict[str, float] = {}
-        self._edits: deque[float] = deque()
+        self._pace = Pace(clock)
         self._plain_only = False
         self._resting_until = 0.0
         self._failures = 0
@@ -232,7 +232,7 @@ class Notifier:
     def _work(self) -> None:
         rounds = Rounds(log, "the notifier's round failed; it goes on")
         while not self._ended.is_set():
-            self._clock.wait(self._awake, LOOK_SECONDS)
+            self._clock.wait(self._awake, min(LOOK_SECONDS, self._pace.pause()))
             self._awake.clear()
             with rounds.one():
                 self.deliver()
@@ -251,23 +251,15 @@ class Notifier:
                 # what was due when this bot last stopped, or another one that led, may be in Slack already
                 self._uncertain |= {p.key for p in self._outbox.due(10_000) if p.ts is None}
                 self._led = True
-            for post in self._outbox.due(BATCH):
+            for post in self._outbox.due(BATCH, self._pace.shut()):
                 if self._ended.is_set() or not self._leads() or self._clock.monotonic() < self._resting_until:
                     return
                 if self._clock.monotonic() < self._held.get(post.key, 0.0):
                     continue
-                if post.ts is None or self._may_edit(post):
+                if self._pace.may(post.channel, post.key, is_new=post.ts is None, final=post.final):
                     now = self._outbox.fresh(post) if post.stale else post
                     if now:
                         self._send(now)
-
-    def _may_edit(self, post: Post) -> bool:
-        now = self._clock.monotonic()
-        while self._edits and self._edits[0] < now - 60:
-            self._edits.popleft()
-        if post.final:
-            return True
-        return len(self._edits) < EDITS_PER_MINUTE and now - self._edited.get(post.key, -EDIT_SECONDS) >= EDIT_SECONDS
 
     def _send(self, post: Post) -> None:
         message = post.message if self._plain_only or post.rich is None else post.rich
@@ -288,8 +280,8 @@ class Notifier:
             self._uncertain.discard(post.key)
             self._held.pop(post.key, None)
             self._tried.pop((post.key, post.version), None)
-            if post.final:
-                self._edited.pop(post.key, None)
+            if post.ts is None:
+                self._pace.posted(post.channel)
             self._unwritten[post.key] = (post.version, ts)
             self._write_down()
 
@@ -301,9 +293,7 @@ class Notifier:
 
     def _edit(self, post: Post, message: Message) -> str:
         assert post.ts is not None
-        now = self._clock.monotonic()
-        self._edits.append(now)
-        self._edited[post.key] = now
+        self._pace.edited(post.key, final=post.final)
         self._client.chat_update(
             channel=post.channel, ts=post.ts, text=message.text, blocks=list(message.blocks), metadata=_metadata(post)
         )
@@ -370,8 +360,10 @@ class Notifier:
 
     def _failed(self, post: Post, error: SlackApiError, message: Message) -> None:
         name = _name(error)
-        if _is_away(error):
-            if post.ts is None and error.response.status_code != 429:
+        if _is_limited(error):
+            self._slow_down(post, _retry_after(error) or POST_SECONDS)
+        elif _is_away(error):
+            if post.ts is None:
                 self._uncertain.add(post.key)
             self._rest(_retry_after(error), name)
         elif post.file and name not in LOST:
@@ -411,6 +403,15 @@ class Notifier:
         self._tried.pop((post.key, post.version), None)
         self._outbox.refused(post.key, post.version, name)
 
+    def _slow_down(self, post: Post, seconds: float) -> None:
+        telemetry.RETRIES.labels(part="slack").inc()
+        if post.ts:
+            self._pace.no_edits(seconds)
+            log.warning("Slack takes no edit for a while", seconds=seconds)
+        else:
+            self._pace.no_posts(post.channel, seconds)
+            log.warning("Slack takes messages in a channel more slowly", seconds=seconds, channel=post.channel)
+
     def _rest(self, seconds: float | None, why: str) -> None:
         pause = seconds or PAUSES[min(self._failures, len(PAUSES) - 1)]
         self._failures += 1
@@ -434,11 +435,17 @@ def _without_file(message: Message, why: str) -> Message:
     return Message(cut(message.text, LONGEST_TEXT - len(note)) + note)
 
 
+def _is_limited(error: SlackApiError) -> bool:
+    """Whether the message came too soon."""
+    return error.response.status_code == 429 or _name(error) in LIMITED
+
+
 def _is_away(error: SlackApiError) -> bool:
     """Whether an error is Slack's or of something between, and not of the message."""
-    status = error.response.status_code
+    name = _name(error)
     # slack_sdk's own words for a page of HTML, as proxies send it (web/internal_utils.py)
-    return status == 429 or status >= 500 or _name(error) in AWAY or _name(error).startswith("Received a response in")
+    is_page = name.startswith("Received a response in")
+    return _is_limited(error) or error.response.status_code >= 500 or name in AWAY or is_page
 
 
 def _name(error: SlackApiError) -> str:

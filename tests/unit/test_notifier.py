@@ -13,6 +13,7 @@ from bot.sandbox.slack.server import SlackServer
 from bot.slack import notifier as module
 from bot.slack.message import Message
 from bot.slack.notifier import Notifier
+from bot.slack.pace import EDIT_SECONDS
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_many_versions_cost_few_edits_and_the_end_comes_at_once(
         outbox.put("r-1:root", CHANNEL, says(f"step {n}"))
         notifier.wake()
     outbox.put("r-1:root", CHANNEL, says("over"), final=True)
-    assert notifier.flush(module.EDIT_SECONDS)
+    assert notifier.flush(EDIT_SECONDS)
     assert texts(slack) == ["over"]
     assert len(slack.calls("chat.update")) <= 3
 

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -218,7 +218,7 @@ class Handful:
         self.said: list[str] = []
         self.given_up: list[str] = []
 
-    def due(self, limit: int) -> list[Post]:
+    def due(self, limit: int, shut: Collection[str] = ()) -> list[Post]:
         """Return what is left."""
         return list(self.posts.values())[:limit]
 
