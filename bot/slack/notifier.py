@@ -1,7 +1,7 @@
 """The notifier: brings the outbox into Slack, edits in place, and stays under Slack's limits.
 
-The newest version of a message wins, so a run that changes ten times a second costs one edit a second; its end waits for
-nothing but Slack. A channel that takes no more new messages for now holds up no edit and no other channel, and its
+The newest version of a message wins, so a run that changes ten times a second costs one edit a second; its end waits
+for nothing but Slack. A channel that takes no more new messages for now holds up no edit and no other channel, and its
 replies hold up no plan. Nothing is lost while Slack is away: what is due stays due. A message that Slack does not take
 holds up no other; where its blocks are the cause, its text is sent alone.
 """
