@@ -49,13 +49,13 @@ class MeasuredClient(WebClient):
 class SocketMode:
     """The connection that the bot opens to Slack, and over which Slack sends what people type and press."""
 
-    def __init__(self, app: App, app_token: str, api_url: str) -> None:
+    def __init__(self, app: App, app_token: str, api_url: str, *, ping_seconds: float = PING_SECONDS) -> None:
         self._handler = SocketModeHandler(
             app,
             app_token,
             logger=logging.getLogger("slack_bolt"),
             web_client=WebClient(token=app_token, base_url=api_url),
-            ping_interval=PING_SECONDS,
+            ping_interval=ping_seconds,
         )
         self._handler.client.on_close_listeners.append(lambda *_: telemetry.SLACK_DISCONNECTS.inc())
         self._leaving: threading.Thread | None = None
@@ -81,7 +81,9 @@ class SocketMode:
 
     def leave(self) -> None:
         """Begin to close; the client's threads end within a ping interval, and nobody need wait for that yet."""
-        self._handler.client.auto_reconnect_enabled = False
+        client = self._handler.client
+        # a connection that is being made in this moment would go by the default again
+        client.auto_reconnect_enabled = client.default_auto_reconnect_enabled = False
         self._leaving = threading.Thread(target=self._handler.close, name="slack-leaving", daemon=True)
         self._leaving.start()
 
@@ -100,6 +102,7 @@ class SocketMode:
             if time.monotonic() > end:
                 log.warning("the connection to Slack does not close; it is left", seconds=LEAVE_SECONDS)
                 return
+        self._handler.client.disconnect()  # one that was made meanwhile
 
     def _hang_up(self) -> None:
         client = self._handler.client

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, Route, expect
 from slack_bolt import App
-from slack_bolt.adapter.socket_mode import SocketModeHandler
 from slack_sdk import WebClient
 
 from bot.sandbox.slack import SlackServer
+from bot.slack.wire import SocketMode
 
 Json = dict[str, Any]
 pytestmark = pytest.mark.xdist_group("browser")
@@ -112,14 +112,12 @@ def slack() -> Iterator[SlackServer]:
     with SlackServer(ack_seconds=1.0, hint=hint, estate=lambda: ESTATE) as server:
         app = App(client=WebClient(token=server.bot_token, base_url=server.api_url))
         listen(app)
-        web_client = WebClient(token=server.app_token, base_url=server.api_url)
-        handler = SocketModeHandler(app, server.app_token, web_client=web_client, ping_interval=0.3)
-        handler.connect()  # type: ignore[no-untyped-call]
+        socket = SocketMode(app, server.app_token, server.api_url, ping_seconds=0.3)
+        socket.connect()
         server.wait_connected()
         yield server
-        handler.client.auto_reconnect_enabled = False
-        server.faults.disconnect("drop")  # else the client waits for three seconds in its receive
-        handler.close()  # type: ignore[no-untyped-call]
+        socket.leave()
+        socket.wait_until_left()
         app.listener_runner.listener_executor.shutdown()
 
 

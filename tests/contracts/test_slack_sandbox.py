@@ -11,7 +11,6 @@ from typing import Any
 import httpx
 import pytest
 from slack_bolt import App
-from slack_bolt.adapter.socket_mode import SocketModeHandler
 from slack_bolt.adapter.starlette import SlackRequestHandler
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
@@ -20,6 +19,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from bot.clock import FakeClock
 from bot.sandbox.slack import SlackServer
+from bot.slack.wire import SocketMode
 
 Json = dict[str, Any]
 SECTION = {"type": "section", "text": {"type": "mrkdwn", "text": "*Rotate* web-01"}}
@@ -56,16 +56,14 @@ def running(slack: SlackServer, listen: Callable[[App], None]) -> Iterator[App]:
     """Run a Bolt app over Socket Mode."""
     app = App(client=WebClient(token=slack.bot_token, base_url=slack.api_url))
     listen(app)
-    web_client = WebClient(token=slack.app_token, base_url=slack.api_url)
-    handler = SocketModeHandler(app, slack.app_token, web_client=web_client, ping_interval=0.3)
-    handler.connect()  # type: ignore[no-untyped-call]
+    socket = SocketMode(app, slack.app_token, slack.api_url, ping_seconds=0.3)
+    socket.connect()
     slack.wait_connected()
     try:
         yield app
     finally:
-        handler.client.auto_reconnect_enabled = False
-        slack.faults.disconnect("drop")  # else the client waits for three seconds in its receive
-        handler.close()  # type: ignore[no-untyped-call]
+        socket.leave()
+        socket.wait_until_left()
         app.listener_runner.listener_executor.shutdown()
 
 

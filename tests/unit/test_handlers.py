@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from slack_bolt import App
-from slack_bolt.adapter.socket_mode import SocketModeHandler
 from slack_sdk import WebClient
 
 from bot.domain.plan import Order
@@ -13,6 +12,7 @@ from bot.runs.asking import Asker, Click
 from bot.sandbox.slack.server import SlackServer
 from bot.slack import rotate_view
 from bot.slack.rotate_view import Asked
+from bot.slack.wire import SocketMode
 from handlers import register
 from handlers.events import addressed
 
@@ -89,14 +89,12 @@ def connected(slack: SlackServer) -> Iterator[Notebook]:
     app = App(client=client, token_verification_enabled=False)
     desk.front = front = Window()
     register(app, desk, front, command="/octocert")  # type: ignore[arg-type]
-    socket = SocketModeHandler(
-        app, slack.app_token, web_client=WebClient(token=slack.app_token, base_url=slack.api_url), ping_interval=1
-    )
+    socket = SocketMode(app, slack.app_token, slack.api_url, ping_seconds=1)
     socket.connect()
     slack.wait_connected()
     yield desk
-    socket.client.auto_reconnect_enabled = False
-    socket.close()
+    socket.leave()
+    socket.wait_until_left()
 
 
 @pytest.fixture
