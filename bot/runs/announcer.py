@@ -23,6 +23,7 @@ log = structlog.get_logger("octocert.announcer")
 MOST_TOLD = 5
 """Failures of a fleet that are told one by one while it runs; the others stand in the list at its end."""
 _ROOT = ":root"
+_OUTCOME = "outcome:"
 
 
 def _worded(about: str, make: Callable[[], Message]) -> Message:
@@ -180,7 +181,7 @@ class Announcer:
         self._say_outcome(self._ledger.run(run_id), outcome)
 
     def _say_outcome(self, run: Run, outcome: Outcome) -> None:
-        self.say(run.id, f"outcome:{outcome.target}", _worded(outcome.target, lambda: messages.outcome(run, outcome)))
+        self.say(run.id, _OUTCOME + outcome.target, _worded(outcome.target, lambda: messages.outcome(run, outcome)))
 
     def _is_told(self, run_id: str, kind: OutcomeKind) -> bool:
         """Whether the thread tells this outcome of one target of a fleet; what is skipped is told once for all."""
@@ -217,8 +218,9 @@ class Announcer:
         if left == 0:
             self._show(run_id)
             run = self._say_end(run_id)
-            if len(run.targets) == 1:  # then its outcome has the buttons
-                self._say_outcome(run, run.outcomes[0])
+            for outcome in run.outcomes if len(run.targets) == 1 else ():  # then its outcome has the buttons
+                if self._outbox.place(f"{run_id}:{_OUTCOME}{outcome.target}"):  # that of a node is not told by itself
+                    self._say_outcome(run, outcome)
 
     def place(self, run_id: str) -> tuple[str, str] | None:
         """Return channel and time stamp of a run's root message, None while it is not in Slack."""
