@@ -121,10 +121,12 @@ def test_where_edits_are_refused_new_messages_go_on(office: Office) -> None:
     root = office.slack.messages(HERE)[0]
     for number in range(50):
         other.chat_update(channel=HERE, ts=root.ts, text=f"{number}")
-    office.ends(replies=2)
+    office.ends(replies=1)
+    office.pass_(1)
+    office.outbox.put("r-1:later", HERE, says("later"), parent="r-1:root", final=True)
     office.pass_(5)
     assert office.texts() == ["49"]
-    assert office.thread() == ["r-1 0", "r-1 1"]
+    assert office.thread() == ["r-1 0", "later"]
     refused = [c for c in office.slack.calls("chat.update") if c.status == 429]
     assert len(refused) == 1, "it waits as long as it was told"
     office.pass_(60)
